@@ -1,0 +1,9 @@
+"""The evaluate job: spark-submit's target."""
+
+import sys
+
+from retune.job import main
+from retune.stages import evaluate
+
+if __name__ == "__main__":
+    sys.exit(main("evaluate", evaluate.run))

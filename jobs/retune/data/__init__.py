@@ -1,0 +1,1 @@
+"""Data in: sources, what is known of them, and the split into train, validation and test."""

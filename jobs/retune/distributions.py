@@ -1,0 +1,288 @@
+"""What the dimensions of a search space are drawn from, in the parameters' own units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Number: TypeAlias = int | float
+Scalar: TypeAlias = bool | int | float | str | None
+Value: TypeAlias = Scalar | list[Scalar]
+
+
+class Distribution(BaseModel):
+    """What one dimension's values are drawn from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every value is a whole number."""
+        return False
+
+    def to_value(self, raw: Number) -> Number:
+        """Return the value a trial gets for the number an engine drew."""
+        return float(raw)
+
+    def contains(self, value: object) -> bool:
+        """Tell whether `value` can be drawn from this distribution."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it contains")
+
+
+class _Bounded(Distribution):
+    low: Number = Field(description="Smallest value, in the parameter's own units (inclusive).")
+    high: Number = Field(description="Largest value, in the parameter's own units.")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> _Bounded:
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high, but low is {self.low} and high is {self.high}")
+        return self
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
+
+
+class _Positive(_Bounded):
+    @model_validator(mode="after")
+    def _check_positive(self) -> _Positive:
+        if self.low <= 0:
+            raise ValueError(f"low must be greater than 0 on a logarithmic scale, but it is {self.low}")
+        return self
+
+
+class _Quantized(_Bounded):
+    q: Number = Field(gt=0, description="The step: values are multiples of it.")
+
+    @model_validator(mode="after")
+    def _check_step(self) -> _Quantized:
+        if self._lowest() > self._highest():
+            raise ValueError(f"no multiple of q = {self.q} lies between low = {self.low} and high = {self.high}")
+        return self
+
+    def to_value(self, raw: Number) -> Number:
+        """Return the multiple of `q` nearest to `raw` within the bounds; Hyperopt alone may round to one outside."""
+        steps = min(max(round(raw / self.q), self._lowest()), self._highest())
+        return _multiple(steps, self.q, as_int=_all_integers(self.low, self.high, self.q))
+
+    @property
+    def whole(self) -> bool:
+        return float(self.q).is_integer()
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value) and math.isclose(self.to_value(value), value)
+
+    def _lowest(self) -> int:
+        return math.ceil(self.low / self.q - 1e-9)
+
+    def _highest(self) -> int:
+        return math.floor(self.high / self.q + 1e-9)
+
+
+class _Normal(Distribution):
+    mean: Number
+    std: Number = Field(gt=0)
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value)
+
+
+class _QuantizedNormal(_Normal):
+    q: Number = Field(gt=0, description="The step: values are multiples of it.")
+
+    def to_value(self, raw: Number) -> Number:
+        return _multiple(round(raw / self.q), self.q, as_int=_all_integers(self.mean, self.q))
+
+    @property
+    def whole(self) -> bool:
+        return float(self.q).is_integer()
+
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value) and math.isclose(self.to_value(value), value, abs_tol=1e-12)
+
+
+class _PositiveMean(_Normal):
+    """A log-normal; `mean` and `std` are those of the parameter itself, not of its logarithm."""
+
+    mean: Number = Field(gt=0)
+
+    def log_moments(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the logarithm (the log-normal's moments, solved for mu and sigma)."""
+        variance = math.log1p((self.std / self.mean) ** 2)
+        return math.log(self.mean) - variance / 2, math.sqrt(variance)
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value) and value >= 0
+
+
+class Uniform(_Bounded):
+    """A float between low and high."""
+
+    type: Literal["uniform"]
+
+
+class LogUniform(_Positive):
+    """A float between low and high, uniform on a logarithmic scale."""
+
+    type: Literal["loguniform"]
+
+
+class QUniform(_Quantized):
+    """A multiple of q between low and high; an integer where low, high and q are integers."""
+
+    type: Literal["quniform"]
+
+
+class QLogUniform(_Quantized, _Positive):
+    """A multiple of q between low and high, uniform on a logarithmic scale before rounding."""
+
+    type: Literal["qloguniform"]
+
+
+class Normal(_Normal):
+    """A float around mean, not bounded."""
+
+    type: Literal["normal"]
+
+
+class LogNormal(_PositiveMean):
+    """A positive float with the given mean and standard deviation, normal on a logarithmic scale."""
+
+    type: Literal["lognormal"]
+
+
+class QNormal(_QuantizedNormal):
+    """A multiple of q around mean; an integer where mean and q are integers."""
+
+    type: Literal["qnormal"]
+
+
+class QLogNormal(_QuantizedNormal, _PositiveMean):
+    """A multiple of q, 0 included, log-normal before rounding; an integer where mean and q are integers."""
+
+    type: Literal["qlognormal"]
+
+    def contains(self, value: object) -> bool:
+        return _is_number(value) and value >= 0 and super().contains(value)
+
+
+class _Integer(_Bounded):
+    low: int = Field(description="Smallest value (inclusive).")
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def to_value(self, raw: Number) -> Number:
+        return int(raw)
+
+
+class UniformInt(_Integer):
+    """An integer between low and high, both inclusive."""
+
+    type: Literal["uniformint"]
+    high: int = Field(description="Largest value (inclusive).")
+
+    def contains(self, value: object) -> bool:
+        return _is_integer(value) and self.low <= value <= self.high
+
+
+class RandInt(_Integer):
+    """An integer from low to high - 1, as Hyperopt and NumPy have it."""
+
+    type: Literal["randint"]
+    high: int = Field(description="One more than the largest value (exclusive).")
+
+    def contains(self, value: object) -> bool:
+        return _is_integer(value) and self.low <= value < self.high
+
+
+class _Choice(Distribution):
+    options: list[Option] = Field(
+        min_length=1, description="Values, distributions, or mappings of further parameters (a branch)."
+    )
+
+    def to_value(self, raw: Number) -> Number:
+        return int(raw)
+
+
+class Choice(_Choice):
+    """One of the options, each equally likely."""
+
+    type: Literal["choice"]
+
+
+class PChoice(_Choice):
+    """One of the options, with the given probabilities."""
+
+    type: Literal["pchoice"]
+    probabilities: list[Number] = Field(min_length=1, description="One for each option; they add up to 1.")
+
+    @model_validator(mode="after")
+    def _check_probabilities(self) -> PChoice:
+        if len(self.probabilities) != len(self.options):
+            raise ValueError(
+                f"probabilities must be as many as options, but there are {len(self.probabilities)} "
+                f"for {len(self.options)} options"
+            )
+        if min(self.probabilities) < 0 or not math.isclose(math.fsum(self.probabilities), 1.0, abs_tol=1e-6):
+            raise ValueError(f"probabilities must not be negative and must add up to 1, but are {self.probabilities}")
+        return self
+
+
+Dimension: TypeAlias = Annotated[
+    Uniform
+    | LogUniform
+    | QUniform
+    | QLogUniform
+    | Normal
+    | LogNormal
+    | QNormal
+    | QLogNormal
+    | UniformInt
+    | RandInt
+    | Choice
+    | PChoice,
+    Field(discriminator="type"),
+]
+Space: TypeAlias = dict[str, Dimension]
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, Distribution) or (isinstance(value, Mapping) and "type" in value):
+        return "dimension"
+    return "branch" if isinstance(value, Mapping) else "value"
+
+
+Entry: TypeAlias = Annotated[
+    Annotated["Dimension", Tag("dimension")] | Annotated["Value", Tag("value")],
+    Discriminator(_kind_of, custom_error_type="entry", custom_error_message="must be a value or a distribution"),
+]
+Branch: TypeAlias = Annotated[dict[str, Entry], Field(min_length=1)]
+Option: TypeAlias = Annotated[
+    Annotated["Dimension", Tag("dimension")] | Annotated[Branch, Tag("branch")] | Annotated["Value", Tag("value")],
+    Discriminator(_kind_of),
+]
+for _model in (_Choice, Choice, PChoice):
+    _model.model_rebuild()
+
+
+def _multiple(steps: int, q: Number, as_int: bool) -> Number:
+    # 12 significant digits: 3 * 0.1 is meant to be 0.3, in MLflow too.
+    return steps * int(q) if as_int else float(f"{steps * q:.12g}")
+
+
+def _all_integers(*numbers: Number) -> bool:
+    return all(isinstance(number, int) for number in numbers)
+
+
+def _is_number(value: Any) -> Any:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: Any) -> Any:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,34 @@
+"""What can go wrong, and the exit code that tells a job's caller which it was.
+
+The codes are those of BSD's sysexits.h, so that they mean the same outside this project.
+"""
+
+from __future__ import annotations
+
+
+class RetuneError(Exception):
+    """A failure with a message for the user; the job exits with `exit_code`."""
+
+    exit_code = 70  # EX_SOFTWARE
+
+
+class BadInput(RetuneError):
+    """What the user gave is wrong: trying again changes nothing."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class TrackingUnreachable(RetuneError):
+    """MLflow did not answer: trying again later may help."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class Superseded(RetuneError):
+    """A newer attempt of this stage has started: this one must not write any more."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
+class AllTrialsFailed(RetuneError):
+    """The search spent its budget and not one trial succeeded."""

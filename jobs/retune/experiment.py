@@ -1,0 +1,211 @@
+"""The experiment: what one YAML file under `experiments/` may say.
+
+Light on purpose: Airflow imports this at every parse. `retune.experiment_file` reads the file itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from retune.distributions import Space, Value
+from retune.metrics import MetricName, Problem, metrics_for
+from retune.space import parameter_names
+
+SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
+CastType = Literal["double", "string", "boolean"]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: object) -> object:
+    """Turn "90s", "30m", "6h" or "1d" into seconds; anything else is left for pydantic to judge."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
+        if not match:
+            raise ValueError('must be a number followed by s, m, h or d, such as "30m"')
+        return int(match[1]) * _SECONDS[match[2]]
+    return value
+
+
+Duration = Annotated[
+    int,
+    Field(gt=0, json_schema_extra={"type": ["integer", "string"], "pattern": r"^\d+\s*[smhd]$"}),
+    BeforeValidator(parse_duration),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SklearnData(_Section):
+    """A data set of scikit-learn; all but california_housing ship with it."""
+
+    source: Literal["sklearn"]
+    dataset: SklearnDataset
+    target: str = Field(min_length=1, description="The column to predict.")
+
+
+class FileData(_Section):
+    """CSV or Parquet, a file or a folder of them."""
+
+    source: Literal["file"]
+    path: str = Field(
+        min_length=1,
+        description="Any Hadoop file-system URI; a relative path starts at the experiment file's folder.",
+    )
+    format: Literal["csv", "parquet"] | None = Field(None, description="Default: by the path's ending, else Parquet.")
+    target: str = Field(min_length=1, description="The column to predict.")
+
+
+Data = Annotated[SklearnData | FileData, Field(discriminator="source")]
+
+
+class Split(_Section):
+    """How rows are told apart into train, validation and test: by a seeded hash of their key columns."""
+
+    validation: float = Field(0.15, gt=0, lt=1, description="Fraction of all rows that trials are scored on.")
+    test: float = Field(0.25, gt=0, lt=1, description="Fraction of all rows that only evaluate sees.")
+    seed: int = Field(42, ge=0)
+    key: list[str] = Field([], description="Columns that name a row; all columns by default.")
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation + test must be less than 1, to leave rows to train on, "
+                f"but is {self.validation} + {self.test}"
+            )
+        return self
+
+
+class Features(_Section):
+    """Which columns become features; without it, every numeric, string and boolean one but the target does."""
+
+    columns: list[str] | None = Field(None, min_length=1, description="Only these columns.")
+    drop: list[str] = Field([], description="All but these columns.")
+    cast: dict[str, CastType] = Field({}, description="Read these columns as another type.")
+    max_categories: int = Field(
+        1000, ge=2, description="A string column with more distinct values is left out, as an identifier would be."
+    )
+
+    @model_validator(mode="after")
+    def _check_one_of(self) -> Features:
+        if self.columns is not None and self.drop:
+            raise ValueError("columns and drop must not be given together")
+        return self
+
+
+class Model(_Section):
+    """The model family, and the setting it had before tuning."""
+
+    trainer: Literal["synapseml_lightgbm"]
+    fixed: dict[str, Value] = Field({}, description="Parameters of every fit.")
+    untuned: dict[str, Value] = Field({}, description="Parameters of the fit that tuning has to beat.")
+
+
+class Search(_Section):
+    """The hunt for the best setting."""
+
+    engine: Literal["hyperopt"] = "hyperopt"
+    algorithm: Literal["tpe", "rand", "anneal"] = "tpe"
+    metric: MetricName
+    max_trials: int = Field(gt=0)
+    timeout: Duration | None = Field(None, description='No new trial starts after this, for example "30m".')
+    seed: int = Field(42, ge=0, lt=2**32)
+    space: Space = Field(min_length=1)
+
+
+class Promotion(_Section):
+    """When the alias `champion` moves to the challenger."""
+
+    minimum_gain: float = Field(0.0, ge=0, description="In units of the search metric, on the test rows.")
+
+
+class Scheduling(_Section):
+    """How Airflow treats the experiment's DAG."""
+
+    owner: str = "retune"
+    tags: list[str] = []
+    spark_conn_id: str = Field("spark_default", min_length=1)
+    retries: int = Field(2, ge=0)
+    retry_delay: Duration = Field(30, description="Before the first retry; each further one waits twice as long.")
+    stage_timeout: Duration = Field(6 * 3600, description="A stage that runs longer is failed.")
+
+
+class Experiment(_Section):
+    """One experiment file."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=200, description="Equals the file's stem.")
+    description: str = ""
+    data: Data
+    problem: Problem
+    split: Split = Split()
+    features: Features = Features()
+    model: Model
+    search: Search
+    promotion: Promotion = Promotion()
+    airflow: Scheduling = Scheduling()
+    schedule: str | None = Field(None, description='A cron expression, a preset such as "@weekly", or null.')
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Experiment:
+        allowed = metrics_for(self.problem)
+        if self.search.metric not in allowed:
+            raise _cross_error(
+                "search.metric", self.search.metric, f"must be one of {', '.join(allowed)} for problem {self.problem}"
+            )
+        try:
+            searched = parameter_names(self.search.space)
+        except ValueError as error:
+            raise _cross_error("search.space", sorted(self.search.space), str(error)) from error
+        for name, value in self.model.fixed.items():
+            if name in searched:
+                raise _cross_error(f"model.fixed.{name}", value, "is searched in search.space too; leave it in one place")
+            if name in self.model.untuned:
+                raise _cross_error(
+                    f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
+                )
+        if self.data.target in (self.features.columns or []):
+            raise _cross_error("features.columns", self.data.target, "must not name the target")
+        return self
+
+    @property
+    def dag_id(self) -> str:
+        """The id of the experiment's DAG and the name of its registered model."""
+        return f"retune_{self.name}"
+
+    @property
+    def mlflow_experiment(self) -> str:
+        """The name of the experiment in MLflow."""
+        return f"retune/{self.name}"
+
+    @property
+    def untuned_parameters(self) -> dict[str, Value]:
+        """What the untuned model is fitted with."""
+        return {**self.model.fixed, **self.model.untuned}
+
+
+class TriggerParams(_Section):
+    """What a single run may change; null leaves what the file says."""
+
+    max_trials: int | None = Field(None, gt=0)
+    timeout: Duration | None = None
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    data_path: str | None = Field(None, min_length=1)
+
+    def apply(self, experiment: Experiment) -> Experiment:
+        """Return the experiment as this run wants it, validated anew."""
+        fields: dict[str, Any] = experiment.model_dump()
+        wanted = {"max_trials": self.max_trials, "timeout": self.timeout, "seed": self.seed}
+        fields["search"] |= {name: value for name, value in wanted.items() if value is not None}
+        if self.data_path is not None:
+            fields["data"] = {"source": "file", "path": self.data_path, "target": experiment.data.target}
+        return Experiment.model_validate(fields)
+
+
+def _cross_error(field: str, value: object, rule: str) -> PydanticCustomError:
+    return PydanticCustomError("cross_field", "{rule}", {"field": field, "value": value, "rule": rule})

@@ -1,0 +1,238 @@
+"""Reading an experiment file: YAML with positions, so that every error names file, line, field, value and rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from retune.errors import BadInput
+from retune.experiment import Experiment, TriggerParams
+
+_HAS_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in an experiment file.
+
+    Attributes:
+        line: Where, from 1; None where the file has no such line.
+        field: The path of the field, such as `search.space.alpha.low`; empty for the file as a whole.
+        value: What the file says there, as text; None where it says nothing.
+        rule: What it should say.
+    """
+
+    line: int | None
+    field: str
+    value: str | None
+    rule: str
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" = {self.value}"
+        return f"{self.field}{value}: {self.rule}" if self.field else self.rule
+
+
+class ExperimentError(BadInput):
+    """An experiment file that cannot be used; `problems` holds all that was found."""
+
+    def __init__(self, path: Path | str, problems: list[Problem]) -> None:
+        self.path = path
+        self.problems = problems
+        super().__init__("\n".join(f"{path}{f':{p.line}' if p.line else ''}: {p}" for p in problems))
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.1 as PyYAML has it, but `1e-3` is a number, dates stay text, and a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key_node.value!r} is there twice", problem_mark=key_node.start_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Experiment:
+    """Read and validate one experiment file.
+
+    Args:
+        path: The YAML file; its stem must equal the experiment's name.
+        params: What this run changes.
+
+    Raises:
+        ExperimentError: The file cannot be read, is no YAML, or breaks a rule.
+    """
+    path = Path(path)
+    root = _compose(path)
+    try:
+        experiment = _parse(path, root)
+        return _anchor(params, path.parent).apply(experiment) if params else experiment
+    except ValidationError as error:
+        raise ExperimentError(path, _problems(error, root)) from error
+
+
+def parse_params(text: str) -> TriggerParams:
+    """Read a run's parameters from JSON.
+
+    Raises:
+        BadInput: A parameter is unknown or breaks its rule.
+    """
+    try:
+        return TriggerParams.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInput("; ".join(f"parameter {problem}" for problem in _problems(error, None))) from error
+
+
+def _compose(path: Path) -> yaml.MappingNode:
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExperimentError(path, [Problem(None, "", None, f"cannot be read: {reason}")]) from error
+    except yaml.YAMLError as error:
+        raise ExperimentError(path, [_yaml_problem(error)]) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ExperimentError(path, [Problem(1, "", None, "must be a YAML mapping with the keys name, data, model, …")])
+    return root
+
+
+def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
+    loader = _Loader("")
+    try:
+        fields = loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ExperimentError(path, [_yaml_problem(error)]) from error
+    finally:
+        loader.dispose()
+    data = fields.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = _absolute(data["path"], path.parent)
+    experiment = Experiment.model_validate(fields)
+    if experiment.name != path.stem:
+        line = _locate(root, ("name",))[1]
+        raise ExperimentError(
+            path, [Problem(line, "name", repr(experiment.name), f"must equal the file's stem, {path.stem!r}")]
+        )
+    return experiment
+
+
+def _anchor(params: TriggerParams, folder: Path) -> TriggerParams:
+    if params.data_path is None:
+        return params
+    return params.model_copy(update={"data_path": _absolute(params.data_path, folder)})
+
+
+def _absolute(uri: str, folder: Path) -> str:
+    """Anchor a relative path at `folder`: a job's working folder is not the user's."""
+    if _HAS_SCHEME.match(uri) or uri.startswith("/"):
+        return uri
+    return (folder.resolve() / uri).as_uri().replace("%2A", "*")
+
+
+def _yaml_problem(error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    text = getattr(error, "problem", None) or str(error)
+    return Problem(mark.line + 1 if mark else None, "", None, f"is not valid YAML: {text}")
+
+
+def _problems(error: ValidationError, root: yaml.MappingNode | None) -> list[Problem]:
+    """Translate pydantic's errors; those of a union's members at one place make one problem."""
+    problems: dict[str, Problem] = {}
+    kinds: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        context = item.get("ctx", {})
+        location: tuple[Any, ...] = item["loc"]
+        value: Any = None if item["type"] == "missing" else item["input"]
+        if item["type"] == "cross_field":
+            location, value = tuple(str(context["field"]).split(".")), context["value"]
+        elif item["type"] == "union_tag_invalid":
+            discriminator = str(context["discriminator"]).strip("'")
+            location, value = (*location, discriminator), context["tag"]
+        known, line = _locate(root, location, keep_last=item["type"] == "missing")
+        field = ".".join(str(part) for part in known)
+        kinds.setdefault(field, []).append(item["type"])
+        rule = _type_rule(kinds[field]) or _rule(item["type"], item["msg"], context)
+        shown = None if value is None or isinstance(value, Mapping) else repr(value)
+        problems[field] = Problem(line, field, shown, rule)
+    return list(problems.values())
+
+
+_TYPE_NAMES = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "list_type": "a list",
+    "none_required": "null",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+}
+
+
+def _type_rule(kinds: list[str]) -> str | None:
+    if not all(kind in _TYPE_NAMES for kind in kinds):
+        return None
+    wanted = [_TYPE_NAMES[kind] for kind in kinds if not (kind == "int_type" and "float_type" in kinds)]
+    return "must be " + " or ".join(dict.fromkeys(wanted))
+
+
+def _rule(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "is not a known key; see docs/experiment.md for all of them"
+    if kind in ("value_error", "cross_field"):
+        return str(context.get("rule") or context["error"])
+    if kind == "union_tag_invalid":
+        return f"must be one of {context['expected_tags'].replace(chr(39), '')}"
+    if kind == "union_tag_not_found":
+        return f"needs the key {context['discriminator']}"
+    if kind == "string_pattern_mismatch":
+        return f"must match {context['pattern']}"
+    return message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
+
+
+def _locate(
+    root: yaml.MappingNode | None, location: tuple[Any, ...], keep_last: bool = False
+) -> tuple[list[Any], int | None]:
+    """Follow pydantic's location into the YAML, leaving out the parts that only name a union's member."""
+    if root is None:
+        return list(location), None
+    node: Any = root
+    line = 1
+    known: list[Any] = []
+    for part in location:
+        child = _child(node, part)
+        if child is not None:
+            key, node = child
+            line = key.start_mark.line + 1
+            known.append(part)
+    if keep_last and known[-1:] != [location[-1]]:
+        known.append(location[-1])
+    return known, line
+
+
+def _child(node: Any, part: Any) -> tuple[Any, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    return None

@@ -1,0 +1,1 @@
+"""DataFrame → DataFrame: columns become the feature vector."""

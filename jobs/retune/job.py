@@ -1,0 +1,103 @@
+"""What all five jobs share: arguments in, one stage run, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from mlflow.tracking import MlflowClient
+
+from retune.errors import RetuneError, Superseded
+from retune.experiment_file import parse_params, read_experiment
+from retune.handoff import Lease, Stage, end_stage, lease_after, lease_stage, open_stage
+from retune.tracking import connect
+
+log = logging.getLogger("retune")
+
+
+def build_parser(stage: str) -> argparse.ArgumentParser:
+    """Return the argument parser of one stage's job."""
+    parser = argparse.ArgumentParser(prog=f"{stage}.py", description=f"The {stage} stage of a retune experiment.")
+    if stage == "ingest":
+        parser.add_argument("--experiment", required=True, metavar="FILE", help="the experiment file")
+        parser.add_argument("--params", default="{}", metavar="JSON", help='what this run changes: {"max_trials": 4}')
+    else:
+        parser.add_argument("--upstream-run-id", required=True, metavar="ID", help="the FINISHED run of the stage before")
+    parser.add_argument("--run-id", metavar="ID", help="the stage's own MLflow run; by default one is made")
+    parser.add_argument("--attempt", type=int, default=1, help="which attempt of --run-id this is")
+    return parser
+
+
+def main(stage: str, work: Callable[[Stage], None], argv: Sequence[str] | None = None) -> int:
+    """Run one stage: find or make its MLflow run, do the work, end the run FINISHED or FAILED.
+
+    Args:
+        stage: One of `retune.handoff.STAGES`.
+        work: What the stage does.
+        argv: The arguments; by default the process's own.
+
+    Returns:
+        0, or the exit code of what went wrong (see `retune.errors`).
+    """
+    args = build_parser(stage).parse_args(argv)
+    _set_up_logging()
+    try:
+        client = connect()
+        _run(client, stage, work, args)
+    except RetuneError as error:
+        log.error("%s: %s", stage, error)
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        log.error("%s: %s", stage, _one_line(error))
+        return RetuneError.exit_code
+    return 0
+
+
+def _run(client: MlflowClient, stage: str, work: Callable[[Stage], None], args: argparse.Namespace) -> None:
+    run_id: str | None = args.run_id
+    try:
+        resolved = read_experiment(args.experiment, parse_params(args.params)) if stage == "ingest" else None
+        if run_id:
+            lease = Lease(run_id, args.attempt)
+        elif resolved:
+            by_hand = f"by-hand-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}"
+            lease = lease_stage(client, resolved.mlflow_experiment, stage, by_hand)
+        else:
+            lease = lease_after(client, stage, args.upstream_run_id)
+        run_id = lease.run_id
+        log.info("%s run %s, attempt %d", stage, run_id, lease.attempt)
+        if not lease.finished:
+            work(open_stage(client, stage, lease, resolved))
+            end_stage(client, run_id)
+        log.info("%s done: run %s", stage, run_id)
+    except Superseded:
+        raise  # the run is another attempt's now
+    except BaseException as error:
+        if run_id:
+            _end_failed(client, run_id, error)
+        raise
+
+
+def _end_failed(client: MlflowClient, run_id: str, error: BaseException) -> None:
+    """End the run FAILED; that this fails too, say because MLflow is away, must not hide the first error."""
+    try:
+        end_stage(client, run_id, _one_line(error))
+    except Exception as second:
+        log.warning("run %s could not be marked FAILED: %s", run_id, _one_line(second))
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text if isinstance(error, RetuneError) else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    log.setLevel(logging.INFO)

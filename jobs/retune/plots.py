@@ -1,0 +1,63 @@
+"""Figures that are logged to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from retune.metrics import Metric
+from retune.search.loop import Trial
+
+
+def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
+    """Plot the validation metric by trial, the best so far, and where trials failed."""
+    name = f"validation_{metric.name}"
+    done = [(t.number, t.metrics[name]) for t in trials if t.loss is not None]
+    failed = [t.number for t in trials if t.loss is None]
+    best: list[float] = []
+    for _, value in done:
+        best.append(value if not best or metric.gain(value, over=best[-1]) > 0 else best[-1])
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    numbers = [number for number, _ in done]
+    axes.plot(numbers, [value for _, value in done], "o", color="tab:blue", label="trial")
+    axes.step(numbers, best, where="post", color="tab:orange", label="best so far")
+    for index, number in enumerate(failed):
+        axes.axvline(number, color="tab:red", linestyle=":", label="failed" if index == 0 else None)
+    axes.set(xlabel="trial", ylabel=name, title=f"{len(trials)} trials")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return figure
+
+
+def plot_predictions(truth: Sequence[float], predicted: Sequence[float], target: str) -> Figure:
+    """Plot predictions against truth, with the line on which they would be equal."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(truth, predicted, ".", alpha=0.4)
+    ends = [min(*truth, *predicted), max(*truth, *predicted)]
+    axes.plot(ends, ends, color="black", linewidth=1)
+    axes.set(xlabel=f"{target}, truth", ylabel=f"{target}, predicted", title=f"challenger, {len(truth)} test rows")
+    return figure
+
+
+def plot_confusion(cells: Mapping[tuple[int, int], int], classes: Sequence[Any]) -> Figure:
+    """Plot the confusion matrix: rows are the truth, columns the prediction; numbers are test rows."""
+    size = len(classes)
+    matrix = [[cells.get((truth, predicted), 0) for predicted in range(size)] for truth in range(size)]
+    side = max(4.0, 0.6 * size + 2)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix, cmap="Blues")
+    middle = max(map(max, matrix)) / 2
+    for truth, row in enumerate(matrix):
+        for predicted, count in enumerate(row):
+            color = "white" if count > middle else "black"
+            axes.text(predicted, truth, str(count), ha="center", va="center", color=color)
+    names = [str(value) for value in classes]
+    axes.set_xticks(range(size), names, rotation=45, ha="right")
+    axes.set_yticks(range(size), names)
+    axes.set(xlabel="predicted", ylabel="truth", title=f"challenger, {sum(cells.values())} test rows")
+    return figure

@@ -1,0 +1,1 @@
+"""The search: engines that propose settings, and the loop that asks, tries and tells."""

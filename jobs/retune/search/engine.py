@@ -1,0 +1,37 @@
+"""What a search asks of an engine, and the engines there are."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol, cast
+
+from retune.experiment import Search
+from retune.space import Setting
+
+
+class Engine(Protocol):
+    """Proposes settings from what it was told of earlier ones.
+
+    An engine holds nothing that telling it the history again would not rebuild: proposal n depends on the space, the
+    seed, n, and the trials told before, so an interrupted search goes on as if it had not been.
+    """
+
+    def propose(self, number: int) -> Setting:
+        """Return the setting of trial `number` (from 0)."""
+        ...
+
+    def tell(self, number: int, setting: Setting, loss: float | None) -> None:
+        """Take in how trial `number` ended; `loss` is lower-is-better, None when the trial failed.
+
+        Raises:
+            ValueError: The setting does not lie in the engine's space.
+        """
+        ...
+
+
+_MODULES = {"hyperopt": "retune.search.hyperopt_engine"}
+
+
+def build_engine(search: Search) -> Engine:
+    """Return the engine that `search` names; its library is imported only now."""
+    return cast(Engine, import_module(_MODULES[search.engine]).build(search))

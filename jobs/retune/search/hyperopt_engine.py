@@ -1,0 +1,95 @@
+"""Hyperopt as an engine: its `suggest` functions over its plain `Trials`, one proposal at a time.
+
+`fmin` is not used, because it owns the loop: nothing could be resumed, watched over or run side by side. Proposal n is
+drawn with the n-th seed of `fmin`'s own sequence, so it proposes exactly what `fmin` would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Trials, anneal, hp, rand, tpe
+from hyperopt.base import Domain
+
+from retune import distributions as d
+from retune.experiment import Search
+from retune.space import Point, Setting, decode, encode, walk
+
+_ALGORITHMS: dict[str, Callable[..., list[Any]]] = {"tpe": tpe.suggest, "rand": rand.suggest, "anneal": anneal.suggest}
+_LARGEST_SEED = 2**31 - 1  # fmin's own bound, exclusive
+
+
+def build(search: Search) -> HyperoptEngine:
+    """Return the engine for `search`."""
+    return HyperoptEngine(search.space, search.algorithm, search.seed)
+
+
+class HyperoptEngine:
+    """Ask-and-tell over Hyperopt."""
+
+    def __init__(self, space: d.Space, algorithm: str, seed: int) -> None:
+        self._space = space
+        self._suggest = _ALGORITHMS[algorithm]
+        self._seed = seed
+        self._domain = Domain(None, to_hyperopt(space), pass_expr_memo_ctrl=False)
+        self._trials = Trials()
+        self._drawn: dict[int, Point] = {}
+
+    def propose(self, number: int) -> Setting:
+        """Return the setting of trial `number`; see `Engine`."""
+        seed = int(np.random.default_rng(self._seed).integers(_LARGEST_SEED, size=number + 1)[number])
+        document = self._suggest([number], self._domain, self._trials, seed)[0]
+        drawn = {label: np.asarray(values[0]).item() for label, values in document["misc"]["vals"].items() if values}
+        self._drawn[number] = drawn
+        return decode(self._space, drawn)
+
+    def tell(self, number: int, setting: Setting, loss: float | None) -> None:
+        """Take in how trial `number` ended; see `Engine`."""
+        # The number drawn is better than the value: TPE models it before rounding and clipping.
+        point = self._drawn.pop(number, None) or encode(self._space, setting)
+        labels = [label for label, _ in walk(self._space)]
+        misc = {
+            "tid": number,
+            "cmd": ("domain_attachment", "FMinIter_Domain"),
+            "workdir": None,
+            "idxs": {label: [number] if label in point else [] for label in labels},
+            "vals": {label: [point[label]] if label in point else [] for label in labels},
+        }
+        result = {"status": STATUS_FAIL} if loss is None else {"status": STATUS_OK, "loss": loss}
+        document = self._trials.new_trial_docs([number], [None], [result], [misc])[0]
+        document["state"] = JOB_STATE_DONE
+        self._trials.insert_trial_docs([document])
+        self._trials.refresh()
+
+
+def to_hyperopt(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `space` as the expression that Hyperopt takes; labels are those of `retune.space.walk`."""
+    return {name: _expression(entry, prefix + name) for name, entry in space.items()}
+
+
+def _expression(entry: Any, label: str) -> Any:
+    if isinstance(entry, d.Distribution):
+        return _BUILDERS[type(entry)](label, entry)
+    return to_hyperopt(entry, f"{label}.") if isinstance(entry, Mapping) else entry
+
+
+def _options(label: str, choice: d.Choice | d.PChoice) -> list[Any]:
+    return [_expression(option, f"{label}[{index}]") for index, option in enumerate(choice.options)]
+
+
+_BUILDERS: dict[type[d.Distribution], Callable[[str, Any], Any]] = {
+    d.Uniform: lambda label, x: hp.uniform(label, x.low, x.high),
+    d.LogUniform: lambda label, x: hp.loguniform(label, np.log(x.low), np.log(x.high)),
+    d.QUniform: lambda label, x: hp.quniform(label, x.low, x.high, x.q),
+    d.QLogUniform: lambda label, x: hp.qloguniform(label, np.log(x.low), np.log(x.high), x.q),
+    d.Normal: lambda label, x: hp.normal(label, x.mean, x.std),
+    d.LogNormal: lambda label, x: hp.lognormal(label, *x.log_moments()),
+    d.QNormal: lambda label, x: hp.qnormal(label, x.mean, x.std, x.q),
+    d.QLogNormal: lambda label, x: hp.qlognormal(label, *x.log_moments(), x.q),
+    d.UniformInt: lambda label, x: hp.uniformint(label, x.low, x.high),
+    d.RandInt: lambda label, x: hp.randint(label, x.low, x.high),
+    d.Choice: lambda label, x: hp.choice(label, _options(label, x)),
+    d.PChoice: lambda label, x: hp.pchoice(label, list(zip(x.probabilities, _options(label, x), strict=True))),
+}

@@ -1,0 +1,91 @@
+"""The Spark session of a job, and what the cluster behind it offers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from retune.errors import BadInput
+
+
+@contextmanager
+def spark_session(name: str) -> Iterator[SparkSession]:
+    """Start the job's Spark application (master and resources come from spark-submit) and stop it at the end.
+
+    Raises:
+        BadInput: There is no Java to run it.
+    """
+    require_java()
+    spark = SparkSession.builder.appName(name).config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def require_java() -> None:
+    """Check that Java is there, by `JAVA_HOME` or on the PATH.
+
+    Raises:
+        BadInput: It is not.
+    """
+    java_home = os.environ.get("JAVA_HOME")
+    found = (Path(java_home) / "bin" / "java").exists() if java_home else shutil.which("java") is not None
+    if not found:
+        where = f"JAVA_HOME = {java_home} has no bin/java" if java_home else "JAVA_HOME is not set, no java on the PATH"
+        raise BadInput(f"Spark needs Java 8, 11 or 17, but {where}; run `make setup` and `. .retune/env`")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The cluster as a distributed fit sees it.
+
+    Attributes:
+        executors: Processes that run tasks; 1 in local mode.
+        cores: Cores of each.
+    """
+
+    executors: int
+    cores: int
+
+    @classmethod
+    def of(cls, spark: SparkSession) -> Slots:
+        """Count what has registered; ask after a first action, since executors of a cluster come up with a delay."""
+        context = spark.sparkContext
+        infos = context._jsc.sc().statusTracker().getExecutorInfos()
+        executors = max(1, len(infos) - 1)  # the driver is one of them
+        return cls(executors, max(1, context.defaultParallelism // executors))
+
+
+def hash_of_rows(columns: list[str], seed: int | None = None) -> str:
+    """Return the SQL of a 64-bit hash over `columns` that tells null from absent and does not hang on their order."""
+    parts = [] if seed is None else [f"{seed}L"]
+    for name in sorted(columns):
+        parts += [f"isnull({quote(name)})", quote(name)]
+    return f"xxhash64({', '.join(parts)})"
+
+
+def quote(name: str) -> str:
+    """Return a column name as SQL takes it, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def read_parquet(spark: SparkSession, uri: str) -> DataFrame:
+    """Read what an upstream stage wrote.
+
+    Raises:
+        BadInput: It is not there any more.
+    """
+    from pyspark.errors import AnalysisException
+
+    try:
+        return spark.read.parquet(uri)
+    except AnalysisException as error:
+        raise BadInput(f"{uri} cannot be read ({str(error).splitlines()[0]}); run the stage that wrote it again") from error

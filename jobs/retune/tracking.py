@@ -1,0 +1,91 @@
+"""The connection to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import mlflow
+from mlflow.entities import Experiment as MlflowExperiment
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from tenacity import RetryError, Retrying, before_sleep_log, stop_after_attempt, wait_exponential
+
+from retune import settings
+from retune.errors import TrackingUnreachable
+
+log = logging.getLogger(__name__)
+_ATTEMPTS = 4
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def connect() -> MlflowClient:
+    """Return a client of the tracking store once that has answered.
+
+    Raises:
+        TrackingUnreachable: It did not answer `_ATTEMPTS` times, with waits of 1, 2 and 4 seconds between.
+    """
+    uri = settings.tracking_uri()
+    if uri.startswith("sqlite:///"):
+        settings.home().mkdir(parents=True, exist_ok=True)
+    # MLflow's own retries would make an unreachable server hang for minutes at each of ours.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    retrying = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=1, max=8),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    )
+    try:
+        retrying(client.search_experiments, max_results=1)
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise TrackingUnreachable(
+            f"MLflow at {settings.without_password(uri)} did not answer in {_ATTEMPTS} tries "
+            f"({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
+        ) from cause
+    return client
+
+
+def ensure_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of the MLflow experiment `name`, made if it is not there."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        root = settings.artifact_root()
+        try:
+            return str(client.create_experiment(name, artifact_location=f"{root}/{name}" if root else None))
+        except MlflowException:  # another process was quicker
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return _live_id(found)
+
+
+def search_all(client: MlflowClient, experiment_id: str, filter_string: str) -> list[Any]:
+    """Return all runs that match, page after page, oldest first."""
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], filter_string, order_by=["attributes.start_time ASC"], max_results=1000, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _live_id(experiment: MlflowExperiment) -> str:
+    if experiment.lifecycle_stage != "active":
+        raise TrackingUnreachable(
+            f"the MLflow experiment {experiment.name!r} was deleted; restore it with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or remove it for good with `mlflow gc`"
+        )
+    return str(experiment.experiment_id)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"

@@ -1,0 +1,119 @@
+"""What retune asks of a model family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pyspark.ml import Transformer
+from pyspark.sql import DataFrame, SparkSession
+
+from retune.data.splits import LABEL
+from retune.distributions import Distribution
+from retune.errors import BadInput
+from retune.experiment import Experiment
+from retune.features.tabular import FEATURES
+from retune.metrics import Problem
+from retune.space import Parameters, possible_values
+from retune.spark import Slots
+
+PREDICTION = "retune_prediction"
+PROBABILITY = "retune_probability"
+MODEL_CODE = Path(__file__).parent / "model_code"
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+
+
+class Trainer(ABC):
+    """The adapter of one model family.
+
+    Attributes:
+        name: As the experiment file spells it.
+        placement: `cluster` (a trial is a distributed Spark fit) or `task` (a trial fits inside one Spark task).
+        requirements: The Python packages that its models need to be loaded, without versions.
+        model_code: Folders of Python code that travel with its models.
+    """
+
+    name: str
+    placement: Literal["cluster", "task"]
+    requirements: tuple[str, ...]
+    model_code: tuple[Path, ...] = ()
+
+    @abstractmethod
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return every parameter a user may set, with its default; None where that has no type to hold to."""
+
+    @abstractmethod
+    def require(self, spark: SparkSession) -> None:
+        """Check that what the trainer needs of the session is there.
+
+        Raises:
+            BadInput: It is not; the message has the way out.
+        """
+
+    @abstractmethod
+    def fit(self, rows: DataFrame, parameters: Parameters, problem: Problem, classes: int, seed: int) -> Transformer:
+        """Fit one model.
+
+        Args:
+            rows: Columns `retune_features` (vector) and `retune_label` (double), as `layout` arranged them.
+            parameters: What the model is fitted with.
+            problem: What kind of model.
+            classes: How many classes; 0 for regression.
+            seed: Makes the fit repeatable, unless the parameters have a seed of their own.
+
+        Returns:
+            A transformer that adds `retune_prediction` (double; for classes the index) and, for classes,
+            `retune_probability` (vector, one slot a class).
+        """
+
+    def layout(self, rows: DataFrame, count: int, slots: Slots) -> DataFrame:
+        """Arrange rows for the fit; the default leaves them as they are."""
+        return rows
+
+    def check(self, experiment: Experiment) -> None:
+        """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
+
+        Raises:
+            BadInput: Naming the field, the value and the rule.
+        """
+        defaults = self.defaults(experiment.problem)
+        sections = {
+            "model.fixed": list(experiment.model.fixed.items()),
+            "model.untuned": list(experiment.model.untuned.items()),
+            "search.space": list(possible_values(experiment.search.space)),
+        }
+        for section, values in sections.items():
+            for name, value in values:
+                if name not in defaults:
+                    raise BadInput(f"{section}.{name}: {self.name} has no such parameter; {_did_you_mean(name, defaults)}")
+                rule = _broken_rule(value, defaults[name])
+                if rule:
+                    raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+
+
+def _broken_rule(value: object, default: object) -> str | None:
+    kind = type(default)
+    if default is None or value is None or kind not in _NAMES:
+        return None
+    if isinstance(value, Distribution):
+        if kind is int and not value.whole:
+            return "draws fractions, but the parameter takes whole numbers; use uniformint, or a whole q"
+        return None if kind in (int, float) else f"draws numbers, but the parameter takes {_NAMES[kind]}; use choice"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = {
+        bool: isinstance(value, bool),
+        int: number and float(value).is_integer() if isinstance(value, (int, float)) else False,
+        float: number,
+        str: isinstance(value, str),
+        list: isinstance(value, list),
+    }
+    return None if fits[kind] else f"must be {_NAMES[kind]}, as its default {default!r} is"
+
+
+def _did_you_mean(name: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=3)
+    return f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(sorted(known))}"

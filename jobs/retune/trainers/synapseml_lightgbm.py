@@ -1,0 +1,92 @@
+"""SynapseML's LightGBM: distributed gradient boosting, fitted on the cluster."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pyspark.ml import Transformer
+from pyspark.sql import DataFrame, SparkSession
+from synapse.ml.lightgbm import LightGBMClassifier, LightGBMRegressor
+
+from retune.data.splits import LABEL, ROW_ID
+from retune.errors import BadInput
+from retune.features.tabular import FEATURES
+from retune.metrics import Problem
+from retune.space import Parameters
+from retune.spark import Slots
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, Trainer
+
+_ROWS_PER_TASK = 10_000
+_OURS = frozenset(
+    """self java_obj fobj featuresCol labelCol predictionCol probabilityCol rawPredictionCol featuresShapCol
+    leafPredictionCol initScoreCol weightCol validationIndicatorCol numTasks numBatches executionMode modelString
+    defaultListenPort driverListenPort referenceDataset slotNames categoricalSlotIndexes categoricalSlotNames
+    repartitionByGroupingColumn thresholds""".split()
+)
+
+
+class SynapseMLLightGBM(Trainer):
+    """`LightGBMRegressor` and `LightGBMClassifier`; parameters go by SynapseML's names."""
+
+    name = "synapseml_lightgbm"
+    placement = "cluster"
+    requirements = ("mlflow", "pyspark", "synapseml", "numpy", "pandas")
+    model_code = (MODEL_CODE / "com",)
+
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return SynapseML's parameters, less those that retune sets itself."""
+        signature = inspect.signature(_estimator(problem).__init__)
+        return {name: p.default for name, p in signature.parameters.items() if name not in _OURS}
+
+    def require(self, spark: SparkSession) -> None:
+        """Check that SynapseML's jars are on the class path; see `Trainer`."""
+        jvm: Any = spark._jvm
+        try:
+            jvm.java.lang.Class.forName(
+                "com.microsoft.azure.synapse.ml.lightgbm.LightGBMRegressor",
+                False,
+                jvm.java.lang.Thread.currentThread().getContextClassLoader(),
+            )
+        except Exception as error:
+            raise BadInput(
+                "SynapseML's jars are not on Spark's class path; run `make setup` and `. .retune/env`, or give spark-submit "
+                "`--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
+            ) from error
+
+    def layout(self, rows: DataFrame, count: int, slots: Slots) -> DataFrame:
+        """Give each executor one partition, in an order that hangs on the rows alone.
+
+        A fit waits until all its tasks run at once and uses all cores of an executor from one task, so more partitions
+        gain nothing and could deadlock it; the order makes a fit repeatable whatever wrote the rows.
+        """
+        partitions = max(1, min(slots.executors, count // _ROWS_PER_TASK))
+        spread = rows.repartition(partitions, ROW_ID) if partitions > 1 else rows.coalesce(1)
+        return spread.sortWithinPartitions(ROW_ID)
+
+    def fit(self, rows: DataFrame, parameters: Parameters, problem: Problem, classes: int, seed: int) -> Transformer:
+        """Fit one model; see `Trainer`."""
+        partitions = rows.rdd.getNumPartitions()
+        settings: dict[str, Any] = {
+            "seed": seed % (2**31),
+            "deterministic": True,
+            "verbosity": -1,
+            "dataTransferMode": "bulk",
+            "numThreads": Slots.of(rows.sparkSession).cores,
+            **({"objective": problem} if problem != "regression" else {}),
+            **parameters,
+            "featuresCol": FEATURES,
+            "labelCol": LABEL,
+            "predictionCol": PREDICTION,
+            "numTasks": partitions,
+            **({"probabilityCol": PROBABILITY} if problem != "regression" else {}),
+        }
+        return _estimator(problem)(**settings).fit(rows)
+
+
+def _estimator(problem: Problem) -> Any:
+    return LightGBMRegressor if problem == "regression" else LightGBMClassifier
+
+
+TRAINER = SynapseMLLightGBM()

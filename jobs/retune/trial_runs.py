@@ -1,0 +1,87 @@
+"""Trials as MLflow runs: the only memory of a search, written in three calls a trial."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from retune import handoff
+from retune.handoff import Stage, children
+from retune.search.loop import Trial
+from retune.space import Setting, flatten
+
+NUMBER = "retune.trial"
+SETTING = "retune.setting"
+BEST = "retune.best"
+LOSS = "loss"
+DURATION = "duration_s"
+_LONGEST_VALUE = 5000  # MLflow's bound for tags and parameters is 6,000 characters at least
+
+
+class TrialRuns:
+    """Keeps the trials of one tune run; implements `retune.search.loop.Tracker`."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._client: MlflowClient = stage.client
+
+    def start(self, number: int, setting: Setting) -> str:
+        """Open a trial's run; its setting is there to see from the first moment."""
+        tags = {
+            handoff.STAGE: "trial",
+            handoff.DAG_RUN: self._stage.run.data.tags[handoff.DAG_RUN],
+            handoff.PARENT: self._stage.run_id,
+            handoff.ATTEMPT: str(self._stage.attempt),
+            NUMBER: str(number),
+            SETTING: json.dumps(setting),
+        }
+        run = self._client.create_run(self._stage.experiment_id, tags=tags, run_name=f"trial {number}")
+        return str(run.info.run_id)
+
+    def end(self, trial: Trial) -> None:
+        """Log parameters, metrics and how it ended, then end the run."""
+        now = int(time.time() * 1000)
+        # A database store has no room for infinities; the error text tells of them.
+        values = {name: value for name, value in trial.metrics.items() if math.isfinite(value)}
+        values[DURATION] = trial.duration_s
+        if trial.loss is not None:
+            values[LOSS] = trial.loss
+        self._client.log_batch(
+            trial.run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in values.items()],
+            params=[Param(name, str(value)[:_LONGEST_VALUE]) for name, value in flatten(trial.setting).items()],
+            tags=[RunTag(handoff.ERROR, trial.error[:_LONGEST_VALUE])] if trial.error else [],
+        )
+        self._client.set_terminated(trial.run_id, "FAILED" if trial.error else "FINISHED")
+
+    def mark_best(self, best: Trial) -> None:
+        """Tag the best trial's run, and only that."""
+        for run in children(self._client, self._stage.run, "trial"):
+            if BEST in run.data.tags and run.info.run_id != best.run_id:
+                self._client.delete_tag(run.info.run_id, BEST)
+        self._client.set_tag(best.run_id, BEST, "true")
+
+    def history(self) -> list[Trial]:
+        """Return the trials of earlier attempts by number; one cut off in the middle is marked KILLED and left out."""
+        ended: dict[int, Trial] = {}
+        for run in children(self._client, self._stage.run, "trial"):
+            tags, metrics = run.data.tags, run.data.metrics
+            if run.info.status in ("RUNNING", "SCHEDULED"):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            elif run.info.status in ("FINISHED", "FAILED"):
+                number = int(tags[NUMBER])
+                measured = {name: value for name, value in metrics.items() if name not in (LOSS, DURATION)}
+                ended[number] = Trial(
+                    number,
+                    json.loads(tags[SETTING]),
+                    run.info.run_id,
+                    metrics.get(LOSS),
+                    measured,
+                    metrics.get(DURATION, 0.0),
+                    tags.get(handoff.ERROR),
+                )
+        return [ended[number] for number in sorted(ended)]
