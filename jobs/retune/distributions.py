@@ -100,7 +100,6 @@ class _QuantizedNormal(_Normal):
     def whole(self) -> bool:
         return float(self.q).is_integer()
 
-
     def contains(self, value: object) -> bool:
         return _is_number(value) and math.isclose(self.to_value(value), value, abs_tol=1e-12)
 

@@ -99,7 +99,12 @@ def _confusion(scored: DataFrame, split: str) -> dict[str, list[dict[str, Any]]]
     groups = scored.groupBy(split, LABEL, PREDICTION).agg(F.count("*").alias("rows"), F.sum(log_loss).alias("log_loss"))
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in groups.collect():
-        cell = {"label": int(row[LABEL]), "prediction": int(row[PREDICTION]), "rows": row["rows"], "log_loss": row["log_loss"]}
+        cell = {
+            "label": int(row[LABEL]),
+            "prediction": int(row[PREDICTION]),
+            "rows": row["rows"],
+            "log_loss": row["log_loss"],
+        }
         cells.setdefault(row[split], []).append(cell)
     return cells
 
@@ -116,7 +121,12 @@ def _regression_sums() -> list[Any]:
 
 def _regression_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     mse, variance = float(sums["mse"]), float(sums["variance"])
-    return {"mse": mse, "rmse": math.sqrt(mse), "mae": float(sums["mae"]), "r2": 1 - mse / variance if variance else math.nan}
+    return {
+        "mse": mse,
+        "rmse": math.sqrt(mse),
+        "mae": float(sums["mae"]),
+        "r2": 1 - mse / variance if variance else math.nan,
+    }
 
 
 def _auc(scored: DataFrame, classes: int) -> float:

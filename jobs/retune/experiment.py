@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from retune.distributions import Space, Value
@@ -17,6 +17,7 @@ from retune.space import parameter_names
 
 SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
 CastType = Literal["double", "string", "boolean"]
+_PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -151,6 +152,16 @@ class Experiment(_Section):
     airflow: Scheduling = Scheduling()
     schedule: str | None = Field(None, description='A cron expression, a preset such as "@weekly", or null.')
 
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, schedule: str | None) -> str | None:
+        if schedule is not None and schedule not in _PRESETS:
+            from croniter import croniter
+
+            if not croniter.is_valid(schedule):
+                raise ValueError(f"must be a cron expression of five fields, one of {', '.join(_PRESETS)}, or null")
+        return schedule
+
     @model_validator(mode="after")
     def _check_across_sections(self) -> Experiment:
         allowed = metrics_for(self.problem)
@@ -164,7 +175,9 @@ class Experiment(_Section):
             raise _cross_error("search.space", sorted(self.search.space), str(error)) from error
         for name, value in self.model.fixed.items():
             if name in searched:
-                raise _cross_error(f"model.fixed.{name}", value, "is searched in search.space too; leave it in one place")
+                raise _cross_error(
+                    f"model.fixed.{name}", value, "is searched in search.space too; leave it in one place"
+                )
             if name in self.model.untuned:
                 raise _cross_error(
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"

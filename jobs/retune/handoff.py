@@ -270,7 +270,9 @@ def _read_upstream(client: MlflowClient, run_id: str | None, stage: str) -> dict
         run = _get_run(client, run_id)
         _require_stage(run, expected)
         if run.info.status != "FINISHED":
-            raise BadInput(f"{expected} run {run_id} is {run.info.status}, but {stage} needs a FINISHED one; run it again")
+            raise BadInput(
+                f"{expected} run {run_id} is {run.info.status}, but {stage} needs a FINISHED one; run it again"
+            )
         runs[expected] = run
         run_id = run.data.tags.get(UPSTREAM)
     return runs
@@ -282,7 +284,9 @@ def _get_run(client: MlflowClient, run_id: str) -> Run:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise BadInput(f"MLflow has no run {run_id!r} at {settings.without_password(settings.tracking_uri())}") from error
+        raise BadInput(
+            f"MLflow has no run {run_id!r} at {settings.without_password(settings.tracking_uri())}"
+        ) from error
 
 
 def _require_stage(run: Run, stage: str) -> None:

@@ -26,7 +26,9 @@ def build_parser(stage: str) -> argparse.ArgumentParser:
         parser.add_argument("--experiment", required=True, metavar="FILE", help="the experiment file")
         parser.add_argument("--params", default="{}", metavar="JSON", help='what this run changes: {"max_trials": 4}')
     else:
-        parser.add_argument("--upstream-run-id", required=True, metavar="ID", help="the FINISHED run of the stage before")
+        parser.add_argument(
+            "--upstream-run-id", required=True, metavar="ID", help="the FINISHED run of the stage before"
+        )
     parser.add_argument("--run-id", metavar="ID", help="the stage's own MLflow run; by default one is made")
     parser.add_argument("--attempt", type=int, default=1, help="which attempt of --run-id this is")
     return parser
@@ -101,3 +103,5 @@ def _set_up_logging() -> None:
         stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     log.setLevel(logging.INFO)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that a uv environment has no pip

@@ -53,7 +53,9 @@ def decide(
     if champion[0] == version:
         return Decision(False, f"version {version} is the champion already", version, version)
     if unusable:
-        return Decision(True, f"champion version {champion[0]} cannot score today's rows: {unusable}", version, champion[0])
+        return Decision(
+            True, f"champion version {champion[0]} cannot score today's rows: {unusable}", version, champion[0]
+        )
     gain = metric.gain(value, over=champion[1])
     compared = f"{name} {value:.6g} against the champion's {champion[1]:.6g} (version {champion[0]}): gain {gain:.6g}"
     # With a minimum of 0 an equal challenger stays out: a change of model needs a reason.

@@ -62,7 +62,10 @@ def _scores_part(evaluate: Run, experiment: Experiment) -> str:
     names = sorted(metrics_for(experiment.problem), key=lambda name: name != experiment.search.metric)
     titles = {"untuned": "untuned", "challenger": "tuned (challenger)", "champion": "champion before"}
     rows = [
-        [name + (" *" if name == experiment.search.metric else ""), *[_value(metrics, f"{m}_test_{name}") for m in models]]
+        [
+            name + (" *" if name == experiment.search.metric else ""),
+            *[_value(metrics, f"{m}_test_{name}") for m in models],
+        ]
         for name in names
     ]
     return "\n".join(["## On the test rows", *_table(["metric", *[titles[m] for m in models]], rows)])
@@ -82,7 +85,8 @@ def _promotion_part(evaluate: Run, experiment: Experiment) -> str:
 
 def _stages_part(pipeline: Run, stages: dict[str, Run]) -> str:
     rows = [
-        [name, run.info.status, _seconds(run), run.info.run_id] for name, run in {"pipeline": pipeline, **stages}.items()
+        [name, run.info.status, _seconds(run), run.info.run_id]
+        for name, run in {"pipeline": pipeline, **stages}.items()
     ]
     link = f"{settings.mlflow_ui()}/#/experiments/{pipeline.info.experiment_id}/runs/{pipeline.info.run_id}"
     return "\n".join(["## Stages", *_table(["stage", "status", "seconds", "MLflow run"], rows), "", f"MLflow: {link}"])
@@ -105,4 +109,6 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Return a Markdown table whose columns line up on a terminal too."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
-    return ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]

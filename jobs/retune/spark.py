@@ -88,4 +88,6 @@ def read_parquet(spark: SparkSession, uri: str) -> DataFrame:
     try:
         return spark.read.parquet(uri)
     except AnalysisException as error:
-        raise BadInput(f"{uri} cannot be read ({str(error).splitlines()[0]}); run the stage that wrote it again") from error
+        raise BadInput(
+            f"{uri} cannot be read ({str(error).splitlines()[0]}); run the stage that wrote it again"
+        ) from error

@@ -54,9 +54,13 @@ def check_columns(rows: DataFrame, experiment: Experiment) -> None:
                 raise BadInput(f"{field} = {name!r}: no such column in the data; it has {', '.join(names)}")
     for name in names:
         if name.startswith(RESERVED) or name == "prediction":
-            raise BadInput(f"column {name!r}: the names prediction and {RESERVED}* are retune's own; rename it in the data")
+            raise BadInput(
+                f"column {name!r}: the names prediction and {RESERVED}* are retune's own; rename it in the data"
+            )
         if sum(name.lower() == other.lower() for other in names) > 1:
-            raise BadInput(f"column {name!r}: another differs from it only in case, which Spark cannot tell apart; rename one")
+            raise BadInput(
+                f"column {name!r}: another differs from it only in case, which Spark cannot tell apart; rename one"
+            )
 
 
 def prepare_target(rows: DataFrame, experiment: Experiment) -> DataFrame:
@@ -72,7 +76,9 @@ def prepare_target(rows: DataFrame, experiment: Experiment) -> DataFrame:
     rows = rows.where(present)
     if experiment.problem == "regression":
         if not isinstance(kind, T.NumericType):
-            raise BadInput(f"data.target = {target!r}: regression needs a number, but the column is {kind.simpleString()}")
+            raise BadInput(
+                f"data.target = {target!r}: regression needs a number, but the column is {kind.simpleString()}"
+            )
         return rows.withColumn(target, column.cast("double"))
     if isinstance(kind, T.DoubleType):
         if rows.where(column != F.floor(column)).limit(1).count():
@@ -107,7 +113,9 @@ def profile_rows(rows: DataFrame, rows_without_target: int, experiment: Experime
         raise BadInput(f"data: no rows to learn from{missing}")
     if seen["least"] == seen["greatest"]:
         what = "a constant" if experiment.problem == "regression" else "one class only"
-        raise BadInput(f"data.target = {experiment.data.target!r}: is {what}, {seen['least']!r}; there is nothing to learn")
+        raise BadInput(
+            f"data.target = {experiment.data.target!r}: is {what}, {seen['least']!r}; there is nothing to learn"
+        )
     classes = [] if experiment.problem == "regression" else _classes(rows, experiment.data.target, experiment.problem)
     content = json.dumps([sorted(schema.items()), seen["rows"], seen["sum"], seen["xor"]])
     return Profile(

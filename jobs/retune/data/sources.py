@@ -52,7 +52,12 @@ def _read_file(spark: SparkSession, data: FileData) -> DataFrame:
         if kind == "parquet":
             return spark.read.parquet(data.path)
         rows = spark.read.csv(
-            data.path, header=True, inferSchema=True, escape='"', ignoreLeadingWhiteSpace=True, ignoreTrailingWhiteSpace=True
+            data.path,
+            header=True,
+            inferSchema=True,
+            escape='"',
+            ignoreLeadingWhiteSpace=True,
+            ignoreTrailingWhiteSpace=True,
         )
         return _retype_strings(rows)
     except AnalysisException as error:

@@ -26,7 +26,9 @@ def assign_splits(rows: DataFrame, split: Split) -> DataFrame:
     bucket = F.expr(f"pmod({hash_of_rows(split.key or names, split.seed)}, {_BUCKETS})") / _BUCKETS
     return rows.withColumn(ROW_ID, F.expr(hash_of_rows(names))).withColumn(
         SPLIT,
-        F.when(bucket < split.test, "test").when(bucket < split.test + split.validation, "validation").otherwise("train"),
+        F.when(bucket < split.test, "test")
+        .when(bucket < split.test + split.validation, "validation")
+        .otherwise("train"),
     )
 
 
@@ -47,8 +49,10 @@ def check_splits(rows: DataFrame, experiment: Experiment, classes: list[object])
     Raises:
         BadInput: A split has fewer than 10 rows, a constant target, or lacks a class.
     """
-    counted = rows.groupBy(SPLIT).agg(F.count("*").alias("rows"), F.collect_set(LABEL).alias("labels")) if classes else (
-        rows.groupBy(SPLIT).agg(F.count("*").alias("rows"), F.array(F.min(LABEL), F.max(LABEL)).alias("labels"))
+    counted = (
+        rows.groupBy(SPLIT).agg(F.count("*").alias("rows"), F.collect_set(LABEL).alias("labels"))
+        if classes
+        else (rows.groupBy(SPLIT).agg(F.count("*").alias("rows"), F.array(F.min(LABEL), F.max(LABEL)).alias("labels")))
     )
     found = {row[SPLIT]: (row["rows"], set(row["labels"])) for row in counted.collect()}
     for name in SPLITS:
@@ -65,5 +69,7 @@ def check_splits(rows: DataFrame, experiment: Experiment, classes: list[object])
                 "give more rows of it, leave it out of the data, or choose another fraction or split.seed"
             )
         if len(labels) < 2:
-            raise BadInput(f"split: all {count} rows of {name} have the same target; give more data or another split.seed")
+            raise BadInput(
+                f"split: all {count} rows of {name} have the same target; give more data or another split.seed"
+            )
     return {name: found[name][0] for name in SPLITS}

@@ -34,7 +34,9 @@ class Column:
     cast: str
 
 
-def choose_columns(schema: T.StructType, features: Features, not_features: list[str]) -> tuple[list[Column], dict[str, str]]:
+def choose_columns(
+    schema: T.StructType, features: Features, not_features: list[str]
+) -> tuple[list[Column], dict[str, str]]:
     """Choose the columns that become features.
 
     Args:

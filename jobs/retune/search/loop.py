@@ -149,7 +149,10 @@ def _try(number: int, engine: Engine, objective: Objective, tracker: Tracker, me
         metrics = objective(setting)
         loss = metric.loss(metrics[f"validation_{metric.name}"])
         if not math.isfinite(loss):
-            loss, error = None, f"validation_{metric.name} is {metrics[f'validation_{metric.name}']}, not a finite number"
+            loss, error = (
+                None,
+                f"validation_{metric.name} is {metrics[f'validation_{metric.name}']}, not a finite number",
+            )
     except RetuneError:
         raise
     except Exception as failure:  # whatever a fit raises fails its trial, never the search

@@ -46,7 +46,12 @@ def run(stage: Stage) -> None:
         }
         champion, unusable = _score_champion(stage, raw, scores, classes)
         _log_plot(stage, scored, classes)
-    values = {f"{model}_test_{name}": v for model, metrics in scores.items() for name, v in metrics.items() if math.isfinite(v)}
+    values = {
+        f"{model}_test_{name}": v
+        for model, metrics in scores.items()
+        for name, v in metrics.items()
+        if math.isfinite(v)
+    }
     stage.log_metrics(values)
     decision = _decide_once(stage, scores, champion, unusable)
     stage.ensure_current()

@@ -87,7 +87,9 @@ class Trainer(ABC):
         for section, values in sections.items():
             for name, value in values:
                 if name not in defaults:
-                    raise BadInput(f"{section}.{name}: {self.name} has no such parameter; {_did_you_mean(name, defaults)}")
+                    raise BadInput(
+                        f"{section}.{name}: {self.name} has no such parameter; {_did_you_mean(name, defaults)}"
+                    )
                 rule = _broken_rule(value, defaults[name])
                 if rule:
                     raise BadInput(f"{section}.{name} = {value!r}: {rule}")

@@ -1,0 +1,57 @@
+# Local work with retune. Needs make, and Python 3.11 or uv; `make setup` brings the rest.
+
+EXPERIMENT ?= diabetes
+RETUNE_HOME ?= $(CURDIR)/.retune
+export RETUNE_HOME
+
+# Each target runs in the environment that local/setup.sh wrote.
+IN_ENV = . "$$RETUNE_HOME/env" &&
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo ui check schema test test-unit lint format bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: ## bring what retune needs onto this machine: .venv here, all else in $RETUNE_HOME (.retune)
+	@local/setup.sh
+
+setup-dev: ## the same, and the tools of tests and linters
+	@local/setup.sh --dev
+
+demo: setup ## run one experiment end to end (EXPERIMENT=diabetes)
+	@$(IN_ENV) exec python local/demo.py "$(EXPERIMENT)"
+
+ui: setup ## open Airflow and MLflow on this machine; Ctrl-C ends both
+	@$(IN_ENV) exec python local/ui.py
+
+check: setup ## check the experiment files
+	@$(IN_ENV) exec python -m retune.check
+
+schema: setup ## print the JSON schema of an experiment file
+	@$(IN_ENV) exec python -m retune.schema
+
+test: setup-dev ## run all tests
+	@$(IN_ENV) pytest
+
+test-unit: setup-dev ## run the tests that need no Spark, in seconds
+	@$(IN_ENV) pytest tests/unit
+
+lint: setup-dev ## check style, types and who imports whom
+	@$(IN_ENV) ruff check . && ruff format --check . && mypy && lint-imports
+
+format: setup-dev ## put the code into the project's format
+	@$(IN_ENV) ruff check --fix . && ruff format .
+
+bench: setup-dev ## measure
+	@$(IN_ENV) python bench/run.py
+
+lock: setup ## resolve the requirements anew (OPTIONS=--upgrade for newer versions)
+	@$(COMPILE) $(OPTIONS) requirements.txt --output-file requirements.lock
+	@$(COMPILE) $(OPTIONS) requirements-dev.txt --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove .venv and caches; results in $RETUNE_HOME stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,34 @@
+"""`make check`: every experiment file, as far as it can be checked without Spark, Airflow or data."""
+
+from __future__ import annotations
+
+import sys
+
+from retune import settings
+from retune.errors import BadInput
+from retune.experiment_file import read_experiment
+from retune.trainers import load_trainer
+
+
+def main() -> int:
+    """Check all files of the experiments folder; return 0 if each is fine, else the exit code of bad input."""
+    folder = settings.experiments_folder()
+    paths = sorted(folder.glob("*.yaml"))
+    failed = False
+    for path in paths:
+        try:
+            experiment = read_experiment(path)
+            load_trainer(experiment.model.trainer).check(experiment)
+        except BadInput as error:
+            failed = True
+            text = str(error)
+            print(text if str(path) in text else f"{path}: {text}", file=sys.stderr)
+        else:
+            print(f"{path}: fine")
+    if not paths:
+        print(f"{folder} has no experiment file (*.yaml)", file=sys.stderr)
+    return BadInput.exit_code if failed or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Run Airflow and MLflow on this machine until Ctrl-C, and leave nothing of them behind."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT_S = 240
+# Running tasks get this long to stop their Spark drivers.
+STOP_TIMEOUT_S = 15
+SERVERS = ("api-server", "mlflow")
+
+
+class UiError(Exception):
+    """What stops `make ui`, as one line for the user."""
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    # SIGINT too: a shell script's background job starts with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_as_on_ctrl_c)
+    try:
+        with only_one_per_home():
+            serve(arguments.airflow_port, arguments.mlflow_port)
+    except KeyboardInterrupt:
+        pass
+    except UiError as error:
+        sys.exit(f"retune: {error}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--airflow-port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument("--mlflow-port", type=int, default=0, help="0, the default, takes a free one")
+    return parser.parse_args()
+
+
+def stop_as_on_ctrl_c(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def only_one_per_home() -> Iterator[None]:
+    """Refuse a second `make ui`: two schedulers on one SQLite database lock each other out."""
+    with (home() / "ui.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UiError(f"`make ui` already runs for {home()}. End that one, or set another RETUNE_HOME.") from None
+        yield
+
+
+def serve(airflow_port: int, mlflow_port: int) -> None:
+    """Start both, print where they are, and wait until one dies or a signal comes.
+
+    Args:
+        airflow_port: Port of Airflow's UI and API; 0 for a free one.
+        mlflow_port: Port of MLflow's UI; 0 for a free one. Without meaning when MLFLOW_TRACKING_URI is a
+            server, which has a UI of its own.
+
+    Raises:
+        UiError: A port is taken, a process ended, or they did not answer in time.
+    """
+    tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
+    airflow_url = f"http://{LOOPBACK}:{choose_port(airflow_port)}"
+    commands = build_airflow_commands()
+    if tracking_uri.startswith(("http://", "https://")):
+        mlflow_url = without_credentials(tracking_uri)
+    else:
+        mlflow_url = f"http://{LOOPBACK}:{choose_port(mlflow_port)}"
+        commands["mlflow"] = build_mlflow_command(mlflow_url)
+
+    print("Starting Airflow and MLflow, about half a minute ...", flush=True)
+    environment = build_environment(airflow_url, mlflow_url, tracking_uri)
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            processes[name] = start(name, command, environment)
+        wait_until(lambda: is_airflow_healthy(airflow_url), processes)
+        if "mlflow" in processes:
+            wait_until(lambda: fetch(f"{mlflow_url}/health") is not None, processes)
+        print_addresses(airflow_url, mlflow_url)
+        while True:
+            raise_if_ended(processes)
+            time.sleep(1)
+    finally:
+        stop(processes)
+
+
+def build_airflow_commands() -> dict[str, list[str]]:
+    """The parts of `airflow standalone`, started one by one.
+
+    Its scheduler and triggerer would serve their logs on all of the machine's addresses, and no setting
+    stops them. Nobody asks those servers here: the API server reads the log files itself.
+    """
+    return {
+        "api-server": ["airflow", "api-server"],
+        "scheduler": ["airflow", "scheduler", "--skip-serve-logs"],
+        "dag-processor": ["airflow", "dag-processor"],
+        "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
+    }
+
+
+def build_mlflow_command(url: str) -> list[str]:
+    return ["mlflow", "server", "--host", LOOPBACK, "--port", str(urlsplit(url).port), "--workers", "1"]
+
+
+def build_environment(airflow_url: str, mlflow_url: str, tracking_uri: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "AIRFLOW__API__PORT": str(urlsplit(airflow_url).port),
+        "AIRFLOW__API__BASE_URL": airflow_url,
+        # Without it tasks report to port 8080, whatever the port above.
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url}/execution/",
+        "RETUNE_MLFLOW_UI": mlflow_url,
+        # Not an argument: it may hold a database's password, and `ps` shows arguments to everyone.
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri,
+        # The workers of MLflow's evaluation jobs, which retune does not use.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start(name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own: Ctrl-C reaches this process only, which then ends all of them."""
+    with log_path(name).open("wb") as log:
+        return subprocess.Popen(
+            command,
+            # MLflow would put an ./mlruns where it is started.
+            cwd=home(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_until(is_ready: Callable[[], bool], processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_ready():
+        raise_if_ended(processes)
+        if time.monotonic() > deadline:
+            raise UiError(f"no answer after {START_TIMEOUT_S} s; the logs are {log_path('*')}")
+        time.sleep(0.5)
+
+
+def raise_if_ended(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in processes.items():
+        if process.poll() is not None:
+            raise UiError(f"{name} ended with exit code {process.returncode}; its log is {log_path(name)}")
+
+
+def is_airflow_healthy(url: str) -> bool:
+    """Tell whether the API answers and the parts without which no DAG would run are at work."""
+    answer = fetch(f"{url}/api/v2/monitor/health")
+    if answer is None:
+        return False
+    health = json.loads(answer)
+    return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+
+def fetch(url: str) -> bytes | None:
+    """Read a page; None while its server does not answer."""
+    # A proxy set for the way out has no part in loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as response:
+            page: bytes = response.read()
+            return page
+    except OSError:
+        return None
+
+
+def print_addresses(airflow_url: str, mlflow_url: str) -> None:
+    print(f"\n  Airflow  {airflow_url}")
+    for user, password in read_passwords().items():
+        print(f"           log in as {user} with password {password}")
+    print(f"  MLflow   {mlflow_url}")
+    print(f"  Logs     {log_path('*')}\n\nCtrl-C ends both.", flush=True)
+
+
+def read_passwords() -> dict[str, str]:
+    """The log-ins that Airflow's simple auth manager made up; none where it is set up otherwise."""
+    path = home() / "airflow" / "simple_auth_manager_passwords.json.generated"
+    if not path.exists():
+        return {}
+    passwords: dict[str, str] = json.loads(path.read_text())
+    return passwords
+
+
+def stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """End the processes and all that came of them, Spark drivers of running tasks included."""
+    # A second Ctrl-C must not leave half of them running.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("\nStopping ...", flush=True)
+    # The servers go last: a task that is stopped reports that to Airflow's API, a Spark job to MLflow's.
+    end_sessions({process.pid for name, process in processes.items() if name not in SERVERS})
+    end_sessions({process.pid for process in processes.values()})
+    print("Stopped.", flush=True)
+
+
+def end_sessions(leaders: set[int]) -> None:
+    family = find_family(leaders)
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.terminate()
+    psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+    # Looked for again: some were born while the others ended.
+    leftover = family | find_family(leaders)
+    for member in leftover:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(leftover)
+
+
+def find_family(leaders: set[int]) -> set[psutil.Process]:
+    """Find the sessions' members, among them orphans, and the leaders' descendants, whatever their session."""
+    family = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getsid(process.pid) in leaders:
+                family.add(process)
+            if process.pid in leaders:
+                family.update(process.children(recursive=True))
+    return family
+
+
+def choose_port(wanted: int) -> int:
+    """Return the wanted port of the loopback address, or with 0 a free one."""
+    with socket.socket() as probe:
+        # A port that was in use a moment ago counts as free, as it will for the server.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError as error:
+            raise UiError(f"port {wanted} of {LOOPBACK} cannot be used: {error.strerror}") from None
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def home() -> Path:
+    return Path(os.environ["RETUNE_HOME"])
+
+
+def log_path(name: str) -> Path:
+    return home() / "logs" / f"ui-{name}.log"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""What happens when a DAG run fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def fail_pipeline(context: Any) -> None:
+    """End the pipeline run of a failed DAG run FAILED."""
+    from retune.handoff import end_pipeline
+    from retune.tracking import connect
+
+    experiment = "retune/" + context["dag"].dag_id.removeprefix("retune_")
+    end_pipeline(connect(), experiment, context["run_id"], "FAILED")

@@ -1,0 +1,58 @@
+"""What Airflow shows as a DAG's documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retune.experiment import Experiment, SklearnData
+from retune.experiment_file import ExperimentError
+
+
+def describe_experiment(experiment: Experiment, path: Path) -> str:
+    """Return an experiment's documentation as Markdown: what it does, and the file itself."""
+    data, search = experiment.data, experiment.search
+    source = f"scikit-learn's {data.dataset}" if isinstance(data, SklearnData) else f"`{data.path}`"
+    limit = f", at most {search.timeout} s" if search.timeout else ""
+    return f"""\
+### {experiment.name}
+
+{experiment.description}
+
+| | |
+|---|---|
+| data | {source}, target `{data.target}` ({experiment.problem}) |
+| model | {experiment.model.trainer} |
+| search | {search.engine} `{search.algorithm}`, {search.max_trials} trials{limit}, best by validation `{search.metric}` |
+| searched | {", ".join(f"`{name}`" for name in search.space)} |
+| promotion | alias `champion` of `{experiment.dag_id}`, from a gain of {experiment.promotion.minimum_gain:g} in test `{search.metric}` |
+| MLflow experiment | `{experiment.mlflow_experiment}` |
+
+`{path}`:
+
+```yaml
+{path.read_text(encoding="utf-8")}
+```
+"""
+
+
+def describe_broken(path: Path, error: ExperimentError) -> str:
+    """Return what is wrong in a broken file, as Markdown."""
+    rows = "\n".join(
+        f"| {problem.line or ''} | {problem.field} | {_cell(problem.value or '')} | {_cell(problem.rule)} |"
+        for problem in error.problems
+    )
+    return f"""\
+### {path.name} cannot be used
+
+`{path}`
+
+| line | field | value | rule |
+|---|---|---|---|
+{rows}
+
+Mend the file; the DAG comes back by itself. `make check` checks all files.
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
