@@ -190,13 +190,17 @@ def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experime
     pipeline_id = run.data.tags[PARENT]
     if resolved is not None:
         client.log_dict(pipeline_id, resolved.model_dump(mode="json"), EXPERIMENT_FILE)
-    experiment = resolved or Experiment.model_validate_json(
-        json.dumps(mlflow.artifacts.load_dict(f"runs:/{pipeline_id}/{EXPERIMENT_FILE}"))
-    )
+    experiment = resolved or read_resolved(pipeline_id)
     client.update_run(lease.run_id, status="RUNNING")
     stage = Stage(client, name, run, lease.attempt, experiment, upstream)
     stage.ensure_current()
     return stage
+
+
+def read_resolved(pipeline_run_id: str) -> Experiment:
+    """Return the experiment as ingest resolved it for a pipeline run."""
+    text = json.dumps(mlflow.artifacts.load_dict(f"runs:/{pipeline_run_id}/{EXPERIMENT_FILE}"))
+    return Experiment.model_validate_json(text)
 
 
 def lease_after(client: MlflowClient, stage: str, upstream_run_id: str) -> Lease:
@@ -213,7 +217,8 @@ def lease_after(client: MlflowClient, stage: str, upstream_run_id: str) -> Lease
 def end_stage(client: MlflowClient, run_id: str, error: str | None = None) -> None:
     """End a stage's run: FINISHED, or FAILED with the error as a tag."""
     if error is None:
-        client.delete_tag(run_id, ERROR) if ERROR in client.get_run(run_id).data.tags else None
+        if ERROR in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, ERROR)
         client.set_terminated(run_id, "FINISHED")
     else:
         client.set_tag(run_id, ERROR, error[:5000])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from retune.metrics import Metric
 from retune.search.loop import Trial
@@ -27,7 +28,7 @@ def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
     for index, number in enumerate(failed):
         axes.axvline(number, color="tab:red", linestyle=":", label="failed" if index == 0 else None)
     axes.set(xlabel="trial", ylabel=name, title=f"{len(trials)} trials")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 

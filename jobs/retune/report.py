@@ -23,28 +23,26 @@ def log_summary(client: MlflowClient, pipeline_run_id: str) -> None:
 def build_summary(client: MlflowClient, pipeline_run_id: str) -> str:
     """Return the summary as Markdown; what a run that has not got so far lacks is left out."""
     pipeline = client.get_run(pipeline_run_id)
-    artifact = f"{pipeline.info.artifact_uri}/{handoff.EXPERIMENT_FILE}"
-    import mlflow
-
-    experiment = Experiment.model_validate_json(json.dumps(mlflow.artifacts.load_dict(artifact)))
+    experiment = handoff.read_resolved(pipeline_run_id)
     stages = {name: runs[-1] for name in handoff.STAGES if (runs := handoff.children(client, pipeline, name))}
     parts = [f"# {experiment.dag_id}: {pipeline.data.tags[handoff.DAG_RUN]}"]
     if "tune" in stages:
-        parts.append(_search_part(client, stages["tune"], experiment))
+        parts.append(_search_part(stages["tune"], experiment))
     if "evaluate" in stages:
         parts += [_scores_part(stages["evaluate"], experiment), _promotion_part(stages["evaluate"], experiment)]
     parts.append(_stages_part(pipeline, stages))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _search_part(client: MlflowClient, tune: Run, experiment: Experiment) -> str:
+def _search_part(tune: Run, experiment: Experiment) -> str:
     tags, metrics = tune.data.tags, tune.data.metrics
     if handoff.OUTPUT + "best_setting" not in tags:
         return ""
     best = json.loads(tags[handoff.OUTPUT + "best_setting"])
     name = f"validation_{experiment.search.metric}"
     lines = [
-        f"## Best of {metrics['trials']:.0f} trials ({metrics['failed_trials']:.0f} failed; {tags['retune.stop_reason']})",
+        f"## Best of {metrics['trials']:.0f} trials",
+        f"{metrics['failed_trials']:.0f} failed; stopped because {tags['retune.stop_reason']}",
         f"{name}: {metrics[name]:.6g}",
         "",
         *_table(["parameter", "best", "untuned"], [

@@ -12,6 +12,8 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
     """Return an experiment's documentation as Markdown: what it does, and the file itself."""
     data, search = experiment.data, experiment.search
     source = f"scikit-learn's {data.dataset}" if isinstance(data, SklearnData) else f"`{data.path}`"
+    scored = f"best by validation `{search.metric}`"
+    gain = f"from a gain of {experiment.promotion.minimum_gain:g} in test `{search.metric}`"
     limit = f", at most {search.timeout} s" if search.timeout else ""
     return f"""\
 ### {experiment.name}
@@ -22,9 +24,9 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
 |---|---|
 | data | {source}, target `{data.target}` ({experiment.problem}) |
 | model | {experiment.model.trainer} |
-| search | {search.engine} `{search.algorithm}`, {search.max_trials} trials{limit}, best by validation `{search.metric}` |
+| search | {search.engine} `{search.algorithm}`, {search.max_trials} trials{limit}, {scored} |
 | searched | {", ".join(f"`{name}`" for name in search.space)} |
-| promotion | alias `champion` of `{experiment.dag_id}`, from a gain of {experiment.promotion.minimum_gain:g} in test `{search.metric}` |
+| promotion | alias `champion` of `{experiment.dag_id}`, {gain} |
 | MLflow experiment | `{experiment.mlflow_experiment}` |
 
 `{path}`:

@@ -83,7 +83,7 @@ def prepare_target(rows: DataFrame, experiment: Experiment) -> DataFrame:
     if isinstance(kind, T.DoubleType):
         if rows.where(column != F.floor(column)).limit(1).count():
             raise BadInput(
-                f"data.target = {target!r}: has fractions, which name no classes; use problem: regression, or text labels"
+                f"data.target = {target!r}: has fractions, which name no classes; use problem: regression, or labels"
             )
         return rows.withColumn(target, column.cast("bigint"))
     if not isinstance(kind, (T.StringType, T.LongType, T.BooleanType)):

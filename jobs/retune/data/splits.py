@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from retune.errors import BadInput
-from retune.experiment import Experiment, Split
+from retune.experiment import Split
 from retune.spark import hash_of_rows, quote
 
 SPLITS = ("train", "validation", "test")
@@ -40,7 +40,7 @@ def add_label(rows: DataFrame, target: str, classes: list[object]) -> DataFrame:
     return rows.withColumn(LABEL, (F.array_position(literals, F.col(quote(target))) - 1).cast("double"))
 
 
-def check_splits(rows: DataFrame, experiment: Experiment, classes: list[object]) -> dict[str, int]:
+def check_splits(rows: DataFrame, classes: list[object]) -> dict[str, int]:
     """Count the rows of each split and refuse splits that are too small to mean anything.
 
     Returns:

@@ -25,7 +25,7 @@ def run(stage: Stage) -> None:
     with spark_session(f"{experiment.name} featurize") as spark:
         raw = read_parquet(spark, stage.output("ingest", "data"))
         rows = add_label(assign_splits(raw, experiment.split), experiment.data.target, profile["classes"]).cache()
-        counts = check_splits(rows, experiment, profile["classes"])
+        counts = check_splits(rows, profile["classes"])
         log.info("rows: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
         train = rows.where(F.col(SPLIT) == "train")
         not_features = [experiment.data.target, SPLIT, LABEL, ROW_ID]

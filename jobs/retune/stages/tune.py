@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+from retune.evaluation import score_splits
 from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.plots import plot_search
@@ -12,7 +13,6 @@ from retune.search.engine import build_engine
 from retune.search.loop import Budget, run_search
 from retune.space import Setting, flatten
 from retune.spark import spark_session
-from retune.evaluation import score_splits
 from retune.stages.fitting import laid_out, read_split
 from retune.stages.ingest import PROFILE
 from retune.trainers import load_trainer

@@ -10,11 +10,9 @@ from typing import Literal
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
 
-from retune.data.splits import LABEL
 from retune.distributions import Distribution
 from retune.errors import BadInput
 from retune.experiment import Experiment
-from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters, possible_values
 from retune.spark import Slots
@@ -79,7 +77,7 @@ class Trainer(ABC):
             BadInput: Naming the field, the value and the rule.
         """
         defaults = self.defaults(experiment.problem)
-        sections = {
+        sections: dict[str, list[tuple[str, object]]] = {
             "model.fixed": list(experiment.model.fixed.items()),
             "model.untuned": list(experiment.model.untuned.items()),
             "search.space": list(possible_values(experiment.search.space)),

@@ -20,10 +20,13 @@ from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, Trainer
 
 _ROWS_PER_TASK = 10_000
 _OURS = frozenset(
-    """self java_obj fobj featuresCol labelCol predictionCol probabilityCol rawPredictionCol featuresShapCol
-    leafPredictionCol initScoreCol weightCol validationIndicatorCol numTasks numBatches executionMode modelString
-    defaultListenPort driverListenPort referenceDataset slotNames categoricalSlotIndexes categoricalSlotNames
-    repartitionByGroupingColumn thresholds""".split()
+    (
+        *("self", "java_obj", "fobj", "modelString", "referenceDataset", "executionMode", "numBatches", "numTasks"),
+        *("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "featuresShapCol"),
+        *("leafPredictionCol", "initScoreCol", "weightCol", "validationIndicatorCol", "repartitionByGroupingColumn"),
+        *("slotNames", "categoricalSlotIndexes", "categoricalSlotNames", "thresholds"),
+        *("defaultListenPort", "driverListenPort"),
+    )
 )
 
 
@@ -51,8 +54,8 @@ class SynapseMLLightGBM(Trainer):
             )
         except Exception as error:
             raise BadInput(
-                "SynapseML's jars are not on Spark's class path; run `make setup` and `. .retune/env`, or give spark-submit "
-                "`--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
+                "SynapseML's jars are not on Spark's class path; run `make setup` and `. .retune/env`, "
+                "or give spark-submit `--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
             ) from error
 
     def layout(self, rows: DataFrame, count: int, slots: Slots) -> DataFrame:

@@ -4,4 +4,4 @@ PySpark derives a module's name from the JVM class's, and SynapseML's real one i
 by a patch that is in place only once its package was imported. This makes a fresh process do so by itself.
 """
 
-from synapse.ml.lightgbm import *  # noqa: F403
+from synapse.ml.lightgbm import *
