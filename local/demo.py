@@ -1,0 +1,89 @@
+"""`make demo`: one run of an experiment's whole DAG by Airflow, here and now, ending with a readable summary."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from retune import settings
+from retune.errors import RetuneError
+from retune.experiment_file import read_experiment
+
+# What a user wants to see of Airflow's log: the jobs' own lines, and where each stage starts.
+_JOB_LINE = re.compile(r"\] (\d\d:\d\d:\d\d (?:INFO|WARNING|ERROR) .*?)(?: \[airflow\.task\.hooks.*)?$")
+_STAGE_LINE = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
+_TAIL = 30
+
+
+def main() -> int:
+    name = sys.argv[1] if len(sys.argv) > 1 else "diabetes"
+    try:
+        experiment = read_experiment(settings.experiments_folder() / f"{name}.yaml")
+    except RetuneError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    started = datetime.now(UTC)
+    log = settings.home() / "logs" / f"demo-{name}-{started:%Y-%m-%dT%H-%M-%S}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"Airflow runs the DAG {experiment.dag_id}; its whole log: {log}", flush=True)
+    code = _run_dag(experiment.dag_id, log)
+    if code == 0:
+        code = _print_summary(experiment.mlflow_experiment, started)
+    if code:
+        print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-_TAIL:]), file=sys.stderr)
+        print(f"The run of {experiment.dag_id} failed; the whole log is {log}", file=sys.stderr)
+    return code
+
+
+def _run_dag(dag_id: str, log: Path) -> int:
+    """Run the DAG in this terminal's process group, so that Ctrl-C ends all of it."""
+    command = ["airflow", "dags", "test", dag_id]
+    with log.open("w") as whole:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        assert process.stdout is not None
+        _show_progress(process.stdout, whole.write)
+        return process.wait()
+
+
+def _show_progress(lines: Iterable[str], keep: Callable[[str], object]) -> None:
+    began = time.monotonic()
+    for line in lines:
+        keep(line)
+        if match := _STAGE_LINE.search(line):
+            print(f"\n== {match[1]} ({time.monotonic() - began:.0f} s)", flush=True)
+        elif match := _JOB_LINE.search(line):
+            print(match[1], flush=True)
+
+
+def _print_summary(mlflow_experiment: str, started: datetime) -> int:
+    """Print the summary of the pipeline run that began after `started`; return 1 unless it is FINISHED."""
+    from retune import handoff, report
+    from retune.tracking import connect, search_all
+
+    client = connect()
+    found = client.get_experiment_by_name(mlflow_experiment)
+    pipelines = found and search_all(client, found.experiment_id, f"tags.`{handoff.STAGE}` = 'pipeline'")
+    if not pipelines or pipelines[-1].info.start_time < started.timestamp() * 1000:
+        return 1
+    pipeline = pipelines[-1]
+    print("\n" + report.build_summary(client, pipeline.info.run_id))
+    if pipeline.info.status != "FINISHED":
+        return 1
+    print("Look around: `make ui` starts the Airflow and MLflow UIs and prints their addresses.")
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
