@@ -36,8 +36,9 @@ def add_label(rows: DataFrame, target: str, classes: list[object]) -> DataFrame:
     """Add `retune_label` (double): the target itself, or for classes its index in `classes`."""
     if not classes:
         return rows.withColumn(LABEL, F.col(quote(target)).cast("double"))
-    literals = F.array(*[F.lit(value) for value in classes])
-    return rows.withColumn(LABEL, (F.array_position(literals, F.col(quote(target))) - 1).cast("double"))
+    known = F.array(*[F.lit(value) for value in classes])
+    position = F.call_function("array_position", known, F.col(quote(target)))
+    return rows.withColumn(LABEL, (position - 1).cast("double"))
 
 
 def check_splits(rows: DataFrame, classes: list[object]) -> dict[str, int]:

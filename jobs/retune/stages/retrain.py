@@ -44,6 +44,7 @@ def run(stage: Stage) -> None:
             untuned = trainer.fit(
                 fit_rows, experiment.untuned_parameters, experiment.problem, len(classes), experiment.search.seed
             )
+            stage.log_metrics({"fit_rows": fit_rows.count()})
         untuned_uri = f"{stage.folder}/untuned"
         whole_model(features, untuned, classes).write().save(untuned_uri)
         model_uri = _log_model(stage, spark, whole_model(features, tuned, classes), trainer, profile)
