@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
 Number: TypeAlias = int | float
 Scalar: TypeAlias = bool | int | float | str | None
 Value: TypeAlias = Scalar | list[Scalar]
+
+
+_WIDEST_RANDINT = 100_000
 
 
 class Distribution(BaseModel):
@@ -59,7 +62,11 @@ class _Quantized(_Bounded):
 
     @model_validator(mode="after")
     def _check_step(self) -> _Quantized:
-        if self._lowest() > self._highest():
+        try:
+            none_between = self._lowest() > self._highest()
+        except OverflowError:
+            raise ValueError(f"q = {self.q} is too small a step between {self.low} and {self.high}") from None
+        if none_between:
             raise ValueError(f"no multiple of q = {self.q} lies between low = {self.low} and high = {self.high}")
         return self
 
@@ -196,6 +203,13 @@ class RandInt(_Integer):
     type: Literal["randint"]
     high: int = Field(description="One more than the largest value (exclusive).")
 
+    @model_validator(mode="after")
+    def _check_width(self) -> RandInt:
+        # Hyperopt keeps a weight for each value.
+        if self.high - self.low > _WIDEST_RANDINT:
+            raise ValueError(f"randint has room for {_WIDEST_RANDINT} values at most; use uniformint for more")
+        return self
+
     def contains(self, value: object) -> bool:
         return _is_integer(value) and self.low <= value < self.high
 
@@ -261,7 +275,9 @@ Entry: TypeAlias = Annotated[
     Annotated["Dimension", Tag("dimension")] | Annotated["Value", Tag("value")],
     Discriminator(_kind_of, custom_error_type="entry", custom_error_message="must be a value or a distribution"),
 ]
-Branch: TypeAlias = Annotated[dict[str, Entry], Field(min_length=1)]
+# What has a type is a distribution; a schema does not see that from `_kind_of`.
+_NO_TYPE: dict[str, JsonValue] = {"not": {"required": ["type"]}}
+Branch: TypeAlias = Annotated[dict[str, Entry], Field(min_length=1, json_schema_extra=_NO_TYPE)]
 Option: TypeAlias = Annotated[
     Annotated["Dimension", Tag("dimension")] | Annotated[Branch, Tag("branch")] | Annotated["Value", Tag("value")],
     Discriminator(_kind_of),

@@ -5,6 +5,8 @@ The codes are those of BSD's sysexits.h, so that they mean the same outside this
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RetuneError(Exception):
     """A failure with a message for the user; the job exits with `exit_code`."""
@@ -32,3 +34,16 @@ class Superseded(RetuneError):
 
 class AllTrialsFailed(RetuneError):
     """The search spent its budget and not one trial succeeded."""
+
+
+def root_cause(error: BaseException) -> str:
+    """Return what an error says; of one that Py4J hands on, what the first of its chain of Java exceptions says.
+
+    Py4J's own message opens with "An error occurred while calling o42.fit." and goes on with stack traces.
+    """
+    cause: Any = getattr(error, "java_exception", None)
+    if cause is None:
+        return str(error).strip()
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return str(cause.getMessage() or cause.toString()).strip()

@@ -158,7 +158,8 @@ class Experiment(_Section):
         if schedule is not None and schedule not in _PRESETS:
             from croniter import croniter
 
-            if not croniter.is_valid(schedule):
+            # Croniter takes seconds and years too, and aliases that Airflow does not have.
+            if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
                 raise ValueError(f"must be a cron expression of five fields, one of {', '.join(_PRESETS)}, or null")
         return schedule
 
@@ -216,7 +217,13 @@ class TriggerParams(_Section):
         wanted = {"max_trials": self.max_trials, "timeout": self.timeout, "seed": self.seed}
         fields["search"] |= {name: value for name, value in wanted.items() if value is not None}
         if self.data_path is not None:
-            fields["data"] = {"source": "file", "path": self.data_path, "target": experiment.data.target}
+            kind = experiment.data.format if isinstance(experiment.data, FileData) else None
+            fields["data"] = {
+                "source": "file",
+                "path": self.data_path,
+                "format": kind,
+                "target": experiment.data.target,
+            }
         return Experiment.model_validate(fields)
 
 

@@ -53,6 +53,8 @@ class _Loader(yaml.CSafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key_node.value!r} is there twice", problem_mark=key_node.start_mark
@@ -60,13 +62,26 @@ class _Loader(yaml.CSafeLoader):
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, such as for 0x_ and `!!int x`
+            problem = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
+
+_OTHERWISE = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERWISE]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+_Loader.add_implicit_resolver(  # as YAML 1.1, but for base 60, in which 1:30 would be 90
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]+)$"),
+    list("-+0123456789"),
 )
 
 
@@ -123,7 +138,7 @@ def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
     finally:
         loader.dispose()
     data = fields.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
         data["path"] = _absolute(data["path"], path.parent)
     experiment = Experiment.model_validate(fields)
     if experiment.name != path.stem:
@@ -144,7 +159,7 @@ def _absolute(uri: str, folder: Path) -> str:
     """Anchor a relative path at `folder`: a job's working folder is not the user's."""
     if _HAS_SCHEME.match(uri) or uri.startswith("/"):
         return uri
-    return (folder.resolve() / uri).as_uri().replace("%2A", "*")
+    return f"file://{folder.resolve() / uri}"  # not `as_uri`: Hadoop takes %20 for three characters
 
 
 def _yaml_problem(error: yaml.YAMLError) -> Problem:
@@ -209,7 +224,7 @@ def _rule(kind: str, message: str, context: Mapping[str, Any]) -> str:
         return f"needs the key {context['discriminator']}"
     if kind == "string_pattern_mismatch":
         return f"must match {context['pattern']}"
-    return message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
+    return re.sub(r"^(Input|String|List|Dictionary) should", "must", message).replace(" after validation", "")
 
 
 def _locate(

@@ -14,6 +14,8 @@ from mlflow.tracking import MlflowClient
 from retune.errors import RetuneError, Superseded
 from retune.experiment_file import parse_params, read_experiment
 from retune.handoff import Lease, Stage, end_stage, lease_after, lease_stage, open_stage
+from retune.settings import without_password
+from retune.spark import exit_jvm
 from retune.tracking import connect
 
 log = logging.getLogger("retune")
@@ -47,14 +49,19 @@ def main(stage: str, work: Callable[[Stage], None], argv: Sequence[str] | None =
     """
     args = build_parser(stage).parse_args(argv)
     _set_up_logging()
+    code = _exit_code(stage, work, args)
+    exit_jvm(code)
+    return code
+
+
+def _exit_code(stage: str, work: Callable[[Stage], None], args: argparse.Namespace) -> int:
     try:
-        client = connect()
-        _run(client, stage, work, args)
+        _run(connect(), stage, work, args)
     except RetuneError as error:
         log.error("%s: %s", stage, error)
         return error.exit_code
     except Exception as error:
-        traceback.print_exc()
+        print(without_password(traceback.format_exc()), flush=True)
         log.error("%s: %s", stage, _one_line(error))
         return RetuneError.exit_code
     return 0
@@ -94,7 +101,7 @@ def _end_failed(client: MlflowClient, run_id: str, error: BaseException) -> None
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error).strip()
+    text = without_password(str(error)).strip()
     return text if isinstance(error, RetuneError) else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 from retune.metrics import Metric
@@ -41,12 +42,12 @@ def decide(
         metric: The search metric.
         minimum_gain: The challenger must be better by at least this, in the metric's units, and must not be worse.
         challenger: Its registered version and its value of the metric; a value that is not finite never wins.
-        champion: The same of the champion; None where there is none that could be scored.
+        champion: The same of the champion; None where there is none. A value that is not finite loses to any that is.
         unusable: Why the champion of `champion[0]` cannot score today's rows; its value is not looked at then.
     """
     version, value = challenger
     name = f"test {metric.name}"
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         return Decision(False, f"the challenger's {name} is {value}", version, champion and champion[0])
     if champion is None:
         return Decision(True, f"there was no champion yet; {name} {value:.6g}", version, None)
@@ -56,6 +57,9 @@ def decide(
         return Decision(
             True, f"champion version {champion[0]} cannot score today's rows: {unusable}", version, champion[0]
         )
+    if not math.isfinite(champion[1]):
+        reason = f"the {name} of champion version {champion[0]} is {champion[1]}; {value:.6g} is better"
+        return Decision(True, reason, version, champion[0])
     gain = metric.gain(value, over=champion[1])
     compared = f"{name} {value:.6g} against the champion's {champion[1]:.6g} (version {champion[0]}): gain {gain:.6g}"
     # With a minimum of 0 an equal challenger stays out: a change of model needs a reason.

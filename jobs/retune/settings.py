@@ -24,7 +24,7 @@ def experiments_folder() -> Path:
 
 def workspace() -> str:
     """Return the URI below which stages write data: `$RETUNE_WORKSPACE`, which every Spark node must see."""
-    return (os.environ.get("RETUNE_WORKSPACE") or (home() / "data").as_uri()).rstrip("/")
+    return (os.environ.get("RETUNE_WORKSPACE") or f"file://{home()}/data").rstrip("/")
 
 
 def tracking_uri() -> str:
@@ -46,4 +46,5 @@ def mlflow_ui() -> str:
 
 def without_password(uri: str) -> str:
     """Return `uri` without its user and password, fit for a log or a link."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    # As SQLAlchemy reads it: a password may hold a slash, but no @.
+    return re.sub(r"(?<=://)[^:/@\s]*(:[^@\s]*)?@", "", uri)

@@ -95,7 +95,7 @@ def _encode_entry(entry: Any, value: Any, label: str) -> Point:
         if not isinstance(value, Mapping):
             raise ValueError(f"{label} = {value!r} is not a branch")
         return encode(entry, value, f"{label}.")
-    if type(entry) is not type(value) or entry != value:
+    if repr(entry) != repr(value):  # 1, 1.0 and True are equal, [1] and [True] too
         raise ValueError(f"{label} = {value!r} is not {entry!r}")
     return {}
 

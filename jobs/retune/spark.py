@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from retune.errors import BadInput
@@ -28,6 +30,21 @@ def spark_session(name: str) -> Iterator[SparkSession]:
         yield spark
     finally:
         spark.stop()
+
+
+def exit_jvm(code: int) -> None:
+    """End the JVM that spark-submit started, with the job's exit code.
+
+    SynapseML leaves a thread pool behind for every fit, which ends only when the garbage collector happens upon it;
+    until then the JVM, and with it spark-submit, would outlive the job, at times forever.
+    """
+    below_spark_submit = "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is not None
+    # There the JVM is YARN's application master, which ends itself and takes any other exit for a failure.
+    is_application_master = "APPLICATION_WEB_PROXY_BASE" in os.environ
+    if not below_spark_submit or is_application_master:
+        return
+    with suppress(Py4JError):  # the answer never comes
+        SparkContext._gateway.jvm.java.lang.System.exit(code)
 
 
 def require_java() -> None:

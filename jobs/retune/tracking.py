@@ -10,7 +10,7 @@ import mlflow
 from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from tenacity import RetryError, Retrying, before_sleep_log, stop_after_attempt, wait_exponential
+from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential
 
 from retune import settings
 from retune.errors import TrackingUnreachable
@@ -32,20 +32,20 @@ def connect() -> MlflowClient:
     # MLflow's own retries would make an unreachable server hang for minutes at each of ours.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    where = f"MLflow at {settings.without_password(uri)}"
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
     retrying = Retrying(
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential(multiplier=1, max=8),
-        before_sleep=before_sleep_log(log, logging.WARNING),
+        before_sleep=lambda _: log.warning("%s does not answer yet; trying again", where),
     )
     try:
         retrying(client.search_experiments, max_results=1)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise TrackingUnreachable(
-            f"MLflow at {settings.without_password(uri)} did not answer in {_ATTEMPTS} tries "
-            f"({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
+            f"{where} did not answer in {_ATTEMPTS} tries ({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
         ) from cause
     return client
 
@@ -88,4 +88,5 @@ def _live_id(experiment: MlflowExperiment) -> str:
 
 
 def _first_line(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    text = settings.without_password(str(error)).splitlines()
+    return f"{type(error).__name__}: {text[0][:200] if text else ''}"

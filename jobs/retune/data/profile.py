@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any, TypedDict
 
 from pyspark.sql import DataFrame
@@ -52,33 +53,42 @@ def check_columns(rows: DataFrame, experiment: Experiment) -> None:
         for name in wanted:
             if name not in names:
                 raise BadInput(f"{field} = {name!r}: no such column in the data; it has {', '.join(names)}")
-    for name in names:
-        if name.startswith(RESERVED) or name == "prediction":
+    spellings = Counter(name.lower() for name in names)
+    for name, kind in rows.dtypes:
+        if name.lower().startswith(RESERVED) or name.lower() == "prediction":
             raise BadInput(
                 f"column {name!r}: the names prediction and {RESERVED}* are retune's own; rename it in the data"
             )
-        if sum(name.lower() == other.lower() for other in names) > 1:
+        if spellings[name.lower()] > 1:
             raise BadInput(
                 f"column {name!r}: another differs from it only in case, which Spark cannot tell apart; rename one"
             )
+        if "map<" in kind:
+            raise BadInput(f"column {name!r}: is {kind}, and Spark cannot compare maps; leave it out of the data")
 
 
 def prepare_target(rows: DataFrame, experiment: Experiment) -> DataFrame:
     """Drop rows without a target and give it the problem's type: double, or one that names classes exactly.
 
     Raises:
-        BadInput: A regression target that is no number, or a classification target that is no text, integer or boolean.
+        BadInput: A regression target that is no number or infinite, or a classification target that is no text,
+            integer or boolean.
     """
     target = experiment.data.target
     kind = rows.schema[target].dataType
     column = F.col(quote(target))
     present = column.isNotNull() & (~F.isnan(column) if isinstance(kind, T.DoubleType) else F.lit(True))
     rows = rows.where(present)
+    if rows.isEmpty():
+        return rows  # a column without values has no type to speak of
     if experiment.problem == "regression":
         if not isinstance(kind, T.NumericType):
             raise BadInput(
                 f"data.target = {target!r}: regression needs a number, but the column is {kind.simpleString()}"
             )
+        infinite = F.abs(column.cast("double")) == float("inf")
+        if not rows.where(infinite).isEmpty():
+            raise BadInput(f"data.target = {target!r}: has infinite values, which nothing can predict; remove them")
         return rows.withColumn(target, column.cast("double"))
     if isinstance(kind, T.DoubleType):
         if rows.where(column != F.floor(column)).limit(1).count():

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from retune.errors import BadInput
+from retune.errors import BadInput, root_cause
 from retune.experiment import FileData, SklearnData
 from retune.spark import quote
 
@@ -49,36 +49,50 @@ def _read_sklearn(spark: SparkSession, data: SklearnData) -> DataFrame:
 def _read_file(spark: SparkSession, data: FileData) -> DataFrame:
     kind = data.format or ("csv" if data.path.lower().endswith((".csv", ".csv.gz", ".csv.bz2")) else "parquet")
     try:
-        if kind == "parquet":
-            return spark.read.parquet(data.path)
-        rows = spark.read.csv(
-            data.path,
-            header=True,
-            inferSchema=True,
-            escape='"',
-            ignoreLeadingWhiteSpace=True,
-            ignoreTrailingWhiteSpace=True,
-        )
-        return _retype_strings(rows)
+        rows = spark.read.parquet(data.path) if kind == "parquet" else _retype_strings(_read_csv(spark, data.path))
     except AnalysisException as error:
-        raise BadInput(f"data.path = {data.path}: {_first_line(error)}") from error
+        raise BadInput(f"data.path = {data.path}: {_first_line(str(error))}") from error
     except Exception as error:  # Py4J hands on whatever a Hadoop file system throws
-        raise BadInput(f"data.path = {data.path}: cannot be read: {_first_line(error)}") from error
+        way_out = "; give data.format if it is not Parquet" if data.format is None and kind == "parquet" else ""
+        raise BadInput(
+            f"data.path = {data.path}: cannot be read as {kind}: {_first_line(root_cause(error))}{way_out}"
+        ) from error
+    if not rows.columns:
+        raise BadInput(f"data.path = {data.path}: is empty, without even column names")
+    return rows
+
+
+def _read_csv(spark: SparkSession, path: str) -> DataFrame:
+    return spark.read.csv(
+        path,
+        header=True,
+        inferSchema=True,
+        escape='"',
+        ignoreLeadingWhiteSpace=True,
+        ignoreTrailingWhiteSpace=True,
+        multiLine=True,  # a line break inside quotes would tear its row apart; the price is one task a file
+    )
 
 
 def _retype_strings(rows: DataFrame) -> DataFrame:
-    """Null the ways a CSV writes "missing", and make columns numeric that are so but for them."""
+    """Null the ways a CSV writes "missing", and make columns numeric or boolean that are so but for them."""
     strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType)]
     if not strings:
         return rows
     cleaned = rows.withColumns({n: F.when(~F.col(quote(n)).isin(*MISSING), F.col(quote(n))) for n in strings})
     counts = cleaned.agg(
         *[F.count(quote(n)).alias(f"{i}_given") for i, n in enumerate(strings)],
-        *[F.count(F.col(quote(n)).cast("double")).alias(f"{i}_numbers") for i, n in enumerate(strings)],
+        *[F.count(F.col(quote(n)).cast("double")).alias(f"{i}_double") for i, n in enumerate(strings)],
+        *[F.count_if(F.lower(quote(n)).isin("true", "false")).alias(f"{i}_boolean") for i, n in enumerate(strings)],
     ).first()
     assert counts is not None
-    numeric = [n for i, n in enumerate(strings) if 0 < counts[f"{i}_given"] == counts[f"{i}_numbers"]]
-    return cleaned.withColumns({n: F.col(quote(n)).cast("double") for n in numeric})
+    kinds = {
+        name: kind
+        for i, name in enumerate(strings)
+        for kind in ("double", "boolean")
+        if 0 < counts[f"{i}_given"] == counts[f"{i}_{kind}"]
+    }
+    return cleaned.withColumns({name: F.col(quote(name)).cast(kind) for name, kind in kinds.items()})
 
 
 def _normalize(rows: DataFrame) -> DataFrame:
@@ -97,5 +111,5 @@ def _columns_with_nulls(rows: DataFrame, names: list[str]) -> set[str]:
     return {name for i, name in enumerate(names) if cast(bool, nulls[str(i)])}
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:300] if text else "no reason given"

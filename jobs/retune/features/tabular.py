@@ -48,7 +48,7 @@ def choose_columns(
         The columns in the order of the schema, and why each other one was left out.
 
     Raises:
-        BadInput: A listed column cannot be a feature, or none is left.
+        BadInput: A listed column cannot be a feature, one cannot be cast, or none is left.
     """
     chosen: list[Column] = []
     left_out: dict[str, str] = {}
@@ -59,16 +59,17 @@ def choose_columns(
         if name in features.drop or (features.columns is not None and name not in features.columns):
             left_out[name] = "as the experiment says"
             continue
-        kind = _kind(features.cast.get(name) or field.dataType.simpleString())
+        given, wanted = field.dataType.simpleString(), features.cast.get(name)
+        if wanted in ("double", "boolean") and _kind(given) is None and given != "timestamp":
+            raise BadInput(f"features.cast.{name} = {wanted!r}: a column of {given} can only be read as a string")
+        kind = _kind(wanted or given)
         if kind is None:
-            reason = f"is {field.dataType.simpleString()}, neither number, text nor boolean; cast it in features.cast"
+            reason = f"is {given}, neither number, text nor boolean; cast it in features.cast"
             if features.columns is not None:
                 raise BadInput(f"features.columns: {name} {reason}")
             left_out[name] = reason
             continue
-        through = "double" if kind == "number" else "string"
-        wanted = features.cast.get(name, through)
-        chosen.append(Column(name, kind, wanted))
+        chosen.append(Column(name, kind, wanted or ("double" if kind == "number" else "string")))
     if not chosen:
         raise BadInput(f"features: no column of the data can be a feature ({left_out})")
     return chosen, left_out

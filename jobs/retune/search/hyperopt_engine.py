@@ -39,16 +39,12 @@ class HyperoptEngine:
 
     def propose(self, number: int) -> Setting:
         """Return the setting of trial `number`; see `Engine`."""
-        seed = int(np.random.default_rng(self._seed).integers(_LARGEST_SEED, size=number + 1)[number])
-        document = self._suggest([number], self._domain, self._trials, seed)[0]
-        drawn = {label: np.asarray(values[0]).item() for label, values in document["misc"]["vals"].items() if values}
-        self._drawn[number] = drawn
-        return decode(self._space, drawn)
+        self._drawn[number] = self._draw(number)
+        return decode(self._space, self._drawn[number])
 
     def tell(self, number: int, setting: Setting, loss: float | None) -> None:
         """Take in how trial `number` ended; see `Engine`."""
-        # The number drawn is better than the value: TPE models it before rounding and clipping.
-        point = self._drawn.pop(number, None) or encode(self._space, setting)
+        point = self._point_of(number, setting)
         labels = [label for label, _ in walk(self._space)]
         misc = {
             "tid": number,
@@ -62,6 +58,21 @@ class HyperoptEngine:
         document["state"] = JOB_STATE_DONE
         self._trials.insert_trial_docs([document])
         self._trials.refresh()
+
+    def _draw(self, number: int) -> Point:
+        seed = int(np.random.default_rng(self._seed).integers(_LARGEST_SEED, size=number + 1)[number])
+        document = self._suggest([number], self._domain, self._trials, seed)[0]
+        return {label: np.asarray(values[0]).item() for label, values in document["misc"]["vals"].items() if values}
+
+    def _point_of(self, number: int, setting: Setting) -> Point:
+        """Return what was drawn for `setting`.
+
+        Hyperopt learns from numbers as they were before rounding and clipping, and from which of two overlapping
+        options it was: more than a setting tells. So a trial of an earlier process is drawn again, from its seed and
+        history.
+        """
+        drawn = self._drawn.pop(number, None) or self._draw(number)
+        return drawn if decode(self._space, drawn) == setting else encode(self._space, setting)
 
 
 def to_hyperopt(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from retune.errors import AllTrialsFailed, RetuneError
+from retune.errors import AllTrialsFailed, RetuneError, root_cause
 from retune.metrics import Metric
 from retune.search.engine import Engine
 from retune.space import Setting
@@ -157,7 +157,7 @@ def _try(number: int, engine: Engine, objective: Objective, tracker: Tracker, me
         raise
     except Exception as failure:  # whatever a fit raises fails its trial, never the search
         log.debug("trial %d failed", number, exc_info=True)
-        error = f"{type(failure).__name__}: {failure}"
+        error = f"{type(failure).__name__}: {root_cause(failure)}"
     return Trial(number, setting, run_id, loss, metrics, time.monotonic() - started, error)
 
 

@@ -1,0 +1,162 @@
+"""How stages find their MLflow run after a retry, a lost worker, a clearing, or another run of the stage before."""
+
+from __future__ import annotations
+
+import pytest
+
+from retune import handoff
+from retune.errors import BadInput, Superseded
+from retune.experiment import Experiment
+from retune.handoff import lease_stage
+from retune.tracking import connect
+
+NAME = "retune/toy"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("handoff")
+
+
+@pytest.fixture
+def client(home, monkeypatch):
+    monkeypatch.setenv("RETUNE_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return connect()
+
+
+@pytest.fixture
+def dag_run(request):
+    return f"manual__{request.node.name}"
+
+
+def toy():
+    return Experiment.model_validate(
+        {
+            "name": "toy",
+            "data": {"source": "sklearn", "dataset": "diabetes", "target": "target"},
+            "problem": "regression",
+            "model": {"trainer": "synapseml_lightgbm"},
+            "search": {"metric": "r2", "max_trials": 1, "space": {"alpha": {"type": "uniform", "low": 0, "high": 1}}},
+        }
+    )
+
+
+def lease(client, dag_run, stage="ingest", upstream=None, max_tries=2):
+    return lease_stage(client, NAME, stage, dag_run, upstream, max_tries)
+
+
+def live(client, dag_run, stage):
+    found = client.search_runs(
+        [client.get_experiment_by_name(NAME).experiment_id],
+        f"tags.`retune.dag_run_id` = '{dag_run}' and tags.`retune.stage` = '{stage}'",
+    )
+    return [run.info.run_id for run in found if handoff.SUPERSEDED_BY not in run.data.tags]
+
+
+def finish(client, leased):
+    handoff.end_stage(client, leased.run_id)
+
+
+def test_a_retry_goes_on_in_the_same_run_as_the_next_attempt(client, dag_run):
+    first = lease(client, dag_run)
+    second = lease(client, dag_run)
+    assert (second.run_id, second.attempt, second.finished) == (first.run_id, 2, False)
+    assert live(client, dag_run, "ingest") == [first.run_id]
+
+
+def test_a_run_that_finished_while_the_worker_was_lost_is_adopted(client, dag_run):
+    first = lease(client, dag_run)
+    finish(client, first)
+    again = lease(client, dag_run)
+    assert (again.run_id, again.finished) == (first.run_id, True)
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_cleared_task_gets_a_new_run_and_the_old_one_is_superseded(client, dag_run):
+    first = lease(client, dag_run, max_tries=2)
+    finish(client, first)
+    second = lease(client, dag_run, max_tries=3)
+    assert second.run_id != first.run_id
+    assert client.get_run(first.run_id).data.tags[handoff.SUPERSEDED_BY] == second.run_id
+    assert live(client, dag_run, "ingest") == [second.run_id]
+    assert lease(client, dag_run, max_tries=3).run_id == second.run_id
+
+
+def test_another_upstream_run_supersedes_a_run_that_was_not_finished(client, dag_run):
+    old = lease(client, dag_run, "tune", upstream="featurize-1")
+    trial = client.create_run(
+        client.get_run(old.run_id).info.experiment_id,
+        tags={handoff.PARENT: old.run_id, handoff.STAGE: "trial", handoff.DAG_RUN: dag_run},
+    )
+    new = lease(client, dag_run, "tune", upstream="featurize-2")
+    assert new.run_id != old.run_id
+    for superseded in (old.run_id, trial.info.run_id):
+        run = client.get_run(superseded)
+        assert run.data.tags[handoff.SUPERSEDED_BY] == new.run_id
+        assert run.info.status == "KILLED"
+
+
+def test_a_stage_run_again_makes_the_pipeline_run_again(client, dag_run):
+    first = lease(client, dag_run)
+    finish(client, first)
+    handoff.end_pipeline(client, NAME, dag_run, "FAILED")
+    lease(client, dag_run, max_tries=5)
+    (pipeline,) = live(client, dag_run, "pipeline")
+    assert client.get_run(pipeline).info.status == "RUNNING"
+
+
+def test_pipeline_runs_of_two_dag_runs_are_two(client, dag_run):
+    assert lease(client, dag_run).run_id != lease(client, dag_run + "-2").run_id
+
+
+def test_an_attempt_stops_once_a_newer_one_is_tagged(client, dag_run):
+    stage = handoff.open_stage(client, "ingest", lease(client, dag_run), toy())
+    stage.publish(data="file:///first")
+    lease(client, dag_run)
+    with pytest.raises(Superseded, match="attempt 1 of ingest gives way to attempt 2"):
+        stage.publish(data="file:///late")
+    assert client.get_run(stage.run_id).data.tags["retune.output.data"] == "file:///first"
+
+
+def test_attempts_write_to_folders_of_their_own(client, dag_run):
+    first = handoff.open_stage(client, "ingest", lease(client, dag_run), toy())
+    second = handoff.open_stage(client, "ingest", lease(client, dag_run), toy())
+    assert first.folder != second.folder
+    assert ":" not in second.folder.removeprefix("file:")
+
+
+def test_stages_read_the_experiment_that_ingest_resolved(client, dag_run):
+    ingest = lease(client, dag_run)
+    handoff.open_stage(client, "ingest", ingest, toy())
+    finish(client, ingest)
+    stage = handoff.open_stage(client, "featurize", lease(client, dag_run, "featurize", ingest.run_id))
+    assert stage.experiment == toy()
+    assert stage.upstream["ingest"].info.run_id == ingest.run_id
+
+
+def test_an_unknown_upstream_run_is_refused(client):
+    with pytest.raises(BadInput, match="MLflow has no run 'nowhere'"):
+        handoff.lease_after(client, "featurize", "nowhere")
+
+
+def test_an_upstream_run_that_is_not_finished_is_refused(client, dag_run):
+    with pytest.raises(BadInput, match="is RUNNING, but featurize needs a FINISHED one"):
+        handoff.lease_after(client, "featurize", lease(client, dag_run).run_id)
+
+
+def test_an_upstream_run_of_another_stage_is_refused(client, dag_run):
+    ingest = lease(client, dag_run)
+    finish(client, ingest)
+    with pytest.raises(BadInput, match="is of stage 'ingest', but a featurize run was expected"):
+        handoff.lease_after(client, "tune", ingest.run_id)
+
+
+def test_an_error_is_on_the_run_until_it_succeeds(client, dag_run):
+    leased = lease(client, dag_run)
+    handoff.end_stage(client, leased.run_id, "no such column")
+    assert client.get_run(leased.run_id).info.status == "FAILED"
+    assert client.get_run(leased.run_id).data.tags[handoff.ERROR] == "no such column"
+    finish(client, lease(client, dag_run))
+    run = client.get_run(leased.run_id)
+    assert (run.info.status, handoff.ERROR in run.data.tags) == ("FINISHED", False)

@@ -1,0 +1,80 @@
+"""A tune job killed in the middle of its search, and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+
+from jobs.conftest import EXPERIMENT, Jobs, write_flights
+
+
+def kill_after(jobs, trials, *args):
+    """Start tune and SIGKILL its whole process group once it has reported `trials` trials; return what it printed."""
+    job = jobs.start("tune", *args)
+    guard = threading.Timer(300, os.killpg, (job.pid, signal.SIGKILL))
+    guard.start()
+    printed = []
+    for line in job.stdout:
+        printed.append(line)
+        if f"trial {trials}/" in line:
+            os.killpg(job.pid, signal.SIGKILL)
+    guard.cancel()
+    job.wait()
+    return "".join(printed)
+
+
+def test_a_killed_search_goes_on_in_the_same_run_and_loses_no_trial(tmp_path, chain):
+    jobs = Jobs(tmp_path / "home")
+    experiment = write_flights(tmp_path)
+    experiment.write_text(EXPERIMENT)
+    jobs.run("ingest", "--experiment", str(experiment))
+    jobs.run("featurize", "--upstream-run-id", jobs.runs["ingest"])
+    upstream = ("--upstream-run-id", jobs.runs["featurize"])
+    printed = kill_after(jobs, 2, *upstream)
+    assert "trial 2/4" in printed
+    again = jobs.run("tune", *upstream)
+    assert "resuming after 2 trials" in again
+
+    client = jobs.client
+    (experiment_id,) = [e.experiment_id for e in client.search_experiments() if e.name == "retune/flights"]
+    (tune,) = client.search_runs([experiment_id], "tags.`retune.stage` = 'tune'")
+    assert (tune.info.status, tune.data.tags["retune.attempt"]) == ("FINISHED", "2")
+    trials = client.search_runs(
+        [experiment_id], "tags.`retune.stage` = 'trial'", order_by=["attributes.start_time ASC"]
+    )
+    finished = [run for run in trials if run.info.status == "FINISHED"]
+    assert [run.data.tags["retune.trial"] for run in finished] == ["0", "1", "2", "3"]
+    assert {run.info.status for run in trials} <= {"FINISHED", "KILLED"}
+    # The interrupted search proposed what the uninterrupted one of the chain did.
+    uninterrupted = [
+        json.loads(run.data.tags["retune.setting"])
+        for run in chain.client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{chain.runs['tune']}'")
+    ]
+    assert sorted(map(str, uninterrupted)) == sorted(
+        str(json.loads(run.data.tags["retune.setting"])) for run in finished
+    )
+
+
+def test_a_thread_that_a_library_left_behind_does_not_keep_the_job_alive(tmp_path):
+    """As SynapseML does: each fit leaves a pool of one thread that keeps a JVM from ending."""
+    script = tmp_path / "leaky.py"
+    script.write_text(
+        "import sys\n"
+        "from retune.job import main\n"
+        "from retune.spark import spark_session\n"
+        "def leak(stage):\n"
+        "    with spark_session('leaky') as spark:\n"
+        "        pool = spark._jvm.java.util.concurrent.Executors.newFixedThreadPool(1)\n"
+        "        pool.submit(spark._jvm.java.lang.Thread())\n"
+        "        main.pool = pool\n"
+        "sys.exit(main('ingest', leak))\n"
+    )
+    jobs = Jobs(tmp_path / "home")
+    experiment = write_flights(tmp_path, rows=20)
+    command = ["spark-submit", "--master", "local[1]", str(script), "--experiment", str(experiment)]
+    done = subprocess.run(command, env=jobs.environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "ingest done" in done.stdout

@@ -1,0 +1,199 @@
+"""What every trainer must do, whatever its library: one suite over all trainers and problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+from pyspark.ml import PipelineModel, Transformer
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.testing.utils import assertDataFrameEqual
+
+from retune.data.splits import LABEL, ROW_ID, SPLIT
+from retune.errors import BadInput
+from retune.evaluation import score_splits
+from retune.experiment import Model
+from retune.features.tabular import FEATURES
+from retune.metrics import Problem
+from retune.spark import Slots
+from retune.stages.fitting import laid_out
+from retune.trainers import load_trainer
+from retune.trainers.base import PREDICTION, PROBABILITY, Trainer
+
+TRAINERS = get_args(Model.model_fields["trainer"].annotation)
+CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
+PLANTED = {
+    "regression": "3 * a - 2 * b + 0.1 * noise",
+    "binary": "double(a + b > 1)",
+    "multiclass": "floor(a * 3) * 1.0",
+}
+QUICK = {
+    "synapseml_lightgbm": {"numIterations": 30, "learningRate": 0.3, "minDataInLeaf": 5, "baggingFraction": 0.8,
+                           "baggingFreq": 1, "featureFraction": 0.9},
+}  # fmt: skip
+WRONG = {"synapseml_lightgbm": [{"numLeaves": -5}, {"objective": "no_such_objective"}, {"noSuchParameter": 1}]}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One trainer and one problem, with data and a model fitted to them."""
+
+    trainer: Trainer
+    problem: Problem
+    rows: DataFrame
+    laid_out: DataFrame
+    model: Transformer
+
+    @property
+    def classes(self) -> int:
+        return CLASSES[self.problem]
+
+    def fit(self, rows: DataFrame, seed: int = 7, **parameters: object) -> Transformer:
+        return self.trainer.fit(rows, QUICK[self.trainer.name] | parameters, self.problem, self.classes, seed)
+
+
+def plant(spark: SparkSession, problem: Problem) -> DataFrame:
+    """600 rows with two features that tell the label, one that does not, and missing values in each."""
+    drawn = spark.range(600).select(
+        F.expr("xxhash64(id)").alias(ROW_ID),
+        *[F.rand(seed).alias(name) for seed, name in enumerate(["a", "b", "noise"])],
+    )
+    features = [
+        F.when(F.rand(9 + i) > 0.02, F.col(n)).otherwise(float("nan")) for i, n in enumerate(["a", "b", "noise"])
+    ]
+    return drawn.select(
+        ROW_ID,
+        array_to_vector(F.array(*features)).alias(FEATURES),
+        F.expr(PLANTED[problem]).cast("double").alias(LABEL),
+        F.lit("train").alias(SPLIT),
+    )
+
+
+def predictions(model: Transformer, rows: DataFrame) -> DataFrame:
+    return model.transform(rows).select(ROW_ID, PREDICTION)
+
+
+@pytest.fixture(scope="module", params=[(t, p) for t in TRAINERS for p in CLASSES], ids=lambda pair: "-".join(pair))
+def case(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[Case]:
+    name, problem = request.param
+    trainer = load_trainer(name)
+    trainer.require(spark)
+    rows = plant(spark, problem).cache()
+    with laid_out(rows, trainer) as fit_rows:
+        model = trainer.fit(fit_rows, QUICK[name], problem, CLASSES[problem], seed=7)
+        yield Case(trainer, problem, rows, fit_rows, model)
+    rows.unpersist()
+
+
+def test_goes_by_the_name_of_the_experiment_file():
+    assert [load_trainer(name).name for name in TRAINERS] == list(TRAINERS)
+
+
+def test_prediction_is_added_and_for_classes_the_probability(case):
+    out = case.model.transform(case.rows)
+    added = dict(out.drop(*case.rows.columns).dtypes)
+    assert added[PREDICTION] == "double"
+    assert added.get(PROBABILITY) == ("vector" if case.classes else None)
+    assert all(name.startswith("retune_") for name in {PREDICTION, PROBABILITY} & added.keys())
+    assert out.where(F.col(PREDICTION).isNull() | F.isnan(PREDICTION)).isEmpty()
+
+
+def test_probabilities_are_one_a_class_and_sum_to_one(case):
+    if not case.classes:
+        pytest.skip("a regression has none")
+    probability = vector_to_array(PROBABILITY)
+    total = F.aggregate(probability, F.lit(0.0), lambda sum_, p: sum_ + p)
+    most_likely = F.array_position(probability, F.array_max(probability)) - 1
+    out = case.model.transform(case.rows)
+    assert out.where((F.size(probability) != case.classes) | (F.abs(total - 1) > 1e-9)).isEmpty()
+    assert out.where(most_likely != F.col(PREDICTION)).isEmpty()
+
+
+def test_planted_signal_is_learnt(case):
+    metric = "accuracy" if case.classes else "r2"
+    found = score_splits(case.model.transform(case.rows), case.problem, case.classes, metric)
+    assert found[f"train_{metric}"] > 0.9
+
+
+def test_same_seed_gives_the_same_model(case):
+    assertDataFrameEqual(predictions(case.fit(case.laid_out), case.rows), predictions(case.model, case.rows), rtol=0)
+
+
+def test_model_does_not_hang_on_how_the_rows_lay(case):
+    shuffled = case.rows.orderBy(F.rand(5)).repartition(5)
+    with laid_out(shuffled, case.trainer) as fit_rows:
+        again = case.fit(fit_rows)
+    assertDataFrameEqual(predictions(again, case.rows), predictions(case.model, case.rows), rtol=0)
+
+
+def test_another_seed_gives_another_model(case):
+    if not case.classes:
+        other = predictions(case.fit(case.laid_out, seed=8), case.rows)
+        assert not other.exceptAll(predictions(case.model, case.rows)).isEmpty()
+
+
+def test_wrong_parameters_raise_and_leave_the_session_able_to_fit(case):
+    for parameters in WRONG[case.trainer.name]:
+        with pytest.raises(Exception, match=next(iter(parameters)) + "|" + "|".join(map(str, parameters.values()))):
+            case.fit(case.laid_out, **parameters)
+    case.fit(case.laid_out)
+
+
+def test_model_is_saved_and_loaded_within_a_pipeline(case, tmp_path):
+    PipelineModel(stages=[case.model]).write().save(str(tmp_path / "model"))
+    loaded = PipelineModel.load(str(tmp_path / "model"))
+    assertDataFrameEqual(predictions(loaded, case.rows), predictions(case.model, case.rows), rtol=0)
+
+
+def test_model_needs_nothing_but_the_features(case):
+    assertDataFrameEqual(
+        case.model.transform(case.rows.select(ROW_ID, FEATURES)).select(ROW_ID, PREDICTION),
+        predictions(case.model, case.rows),
+        rtol=0,
+    )
+
+
+def test_fits_leave_nothing_cached(case, spark):
+    def cached() -> set[int]:
+        return set(spark.sparkContext._jsc.getPersistentRDDs())
+
+    before = cached()
+    with laid_out(case.rows, case.trainer) as fit_rows:
+        score_splits(
+            case.fit(fit_rows).transform(fit_rows), case.problem, case.classes, "auc" if case.classes else "r2"
+        )
+        assert len(cached()) == len(before) + 1
+    assert cached() == before
+
+
+def test_defaults_are_accepted_by_the_check_and_unknown_names_are_not(case, build_experiment):
+    defaults = {name: value for name, value in case.trainer.defaults(case.problem).items() if value is not None}
+    model = {"trainer": case.trainer.name, "untuned": {n: v for n, v in defaults.items() if n != "numLeaves"}}
+    case.trainer.check(build_experiment(case.problem, model=model))
+    with pytest.raises(BadInput, match=r"^model\.fixed\.no_such: .* has no such parameter"):
+        model = {"trainer": case.trainer.name, "fixed": {"no_such": 1}}
+        case.trainer.check(build_experiment(case.problem, model=model))
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize(("count", "executors"), [(0, 2), (50, 2), (10**6, 2), (10**6, 8)])
+def test_layout_loses_no_row_and_asks_for_no_more_tasks_than_run_at_once(spark, name, count, executors):
+    rows = plant(spark, "regression")
+    out = load_trainer(name).layout(rows, count, Slots(executors, cores=2))
+    assert out.rdd.getNumPartitions() <= executors
+    assertDataFrameEqual(out.select(ROW_ID), rows.select(ROW_ID))
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_layout_is_the_same_whatever_wrote_the_rows(spark, name):
+    rows, trainer = plant(spark, "regression").cache(), load_trainer(name)
+
+    def ids_by_partition(frame: DataFrame) -> list[list[int]]:
+        laid = trainer.layout(frame, 10**6, Slots(executors=3, cores=1)).select(ROW_ID)
+        return laid.rdd.glom().map(lambda part: [row[0] for row in part]).collect()
+
+    assert ids_by_partition(rows.orderBy(F.rand(2)).repartition(7)) == ids_by_partition(rows)

@@ -1,0 +1,140 @@
+"""What a trainer says of an experiment's parameters, before any session starts."""
+
+from typing import Any
+
+import pytest
+from unit.experiments import SEARCH, build_experiment
+
+from retune.errors import BadInput
+from retune.experiment import Experiment, Model
+from retune.trainers import load_trainer
+from retune.trainers.base import Trainer
+
+TRAINERS = [load_trainer(name) for name in Model.model_fields["trainer"].annotation.__args__]  # type: ignore[union-attr]
+LIGHTGBM = load_trainer("synapseml_lightgbm")
+
+
+def experiment_with(section: str, **entries: Any) -> Experiment:
+    """Return an experiment that says `entries`, and nothing else, in one section."""
+    model: dict[str, Any] = {"trainer": "synapseml_lightgbm"}
+    space: dict[str, Any] = {"lambdaL1": {"type": "uniform", "low": 0.1, "high": 0.3}}
+    if section == "space":
+        space = entries
+    else:
+        model[section] = entries
+    return build_experiment(model=model, search=SEARCH | {"space": space})
+
+
+@pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: trainer.name)
+class TestEveryTrainer:
+    def test_it_goes_by_the_name_that_files_give_it(self, trainer: Trainer):
+        assert load_trainer(trainer.name) is trainer
+        assert trainer.placement in ("cluster", "task")
+
+    def test_it_names_what_its_models_need(self, trainer: Trainer):
+        assert "mlflow" in trainer.requirements
+        assert all(folder.is_dir() for folder in trainer.model_code)
+
+    @pytest.mark.parametrize("problem", ["regression", "binary", "multiclass"])
+    def test_it_has_parameters_for_every_problem(self, trainer: Trainer, problem: Any):
+        assert trainer.defaults(problem)
+
+
+def test_an_experiment_with_known_parameters_passes():
+    LIGHTGBM.check(build_experiment())
+
+
+@pytest.mark.parametrize("section", ["fixed", "untuned", "space"])
+def test_an_unknown_parameter_is_named_with_one_that_is_close(section):
+    value = {"type": "uniform", "low": 0, "high": 1} if section == "space" else 0.5
+    where = "search.space" if section == "space" else f"model.{section}"
+    message = rf"^{where}\.learningrate: synapseml_lightgbm has no such parameter; did you mean learningRate"
+    with pytest.raises(BadInput, match=message):
+        LIGHTGBM.check(experiment_with(section, learningrate=value))
+
+
+def test_where_no_name_is_close_all_are_told():
+    with pytest.raises(BadInput, match=r"no such parameter; it has .*baggingFraction, .*numLeaves"):
+        LIGHTGBM.check(experiment_with("fixed", xyzzy=1))
+
+
+def test_a_parameter_deep_in_a_branch_is_checked():
+    branch = {
+        "type": "choice",
+        "options": [{"boostingType": "dart", "dropRat": {"type": "uniform", "low": 0, "high": 1}}],
+    }
+    with pytest.raises(BadInput, match=r"^search\.space\.dropRat: .* did you mean dropRate"):
+        LIGHTGBM.check(experiment_with("space", boosting=branch))
+
+
+@pytest.mark.parametrize(
+    "reserved", ["featuresCol", "labelCol", "predictionCol", "numTasks", "weightCol", "validationIndicatorCol", "self"]
+)
+def test_a_parameter_that_retune_sets_itself_is_refused(reserved):
+    with pytest.raises(BadInput, match=rf"^model\.fixed\.{reserved}: synapseml_lightgbm has no such parameter"):
+        LIGHTGBM.check(experiment_with("fixed", **{reserved: "x"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("numLeaves", 7.5, "7.5: must be a whole number, as its default 31 is"),
+        ("numLeaves", "7", "'7': must be a whole number"),
+        ("numLeaves", True, "True: must be a whole number"),
+        ("learningRate", "fast", "'fast': must be a number, as its default 0.1 is"),
+        ("learningRate", False, "False: must be a number"),
+        ("objective", 3, "3: must be text"),
+        ("isProvideTrainingMetric", 1, "1: must be true or false, as its default False is"),
+        ("numLeaves", [7], r"\[7\]: must be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("section", ["fixed", "untuned"])
+def test_a_value_of_another_type_is_refused(section, name, value, rule):
+    with pytest.raises(BadInput, match=rf"^model\.{section}\.{name} = {rule}"):
+        LIGHTGBM.check(experiment_with(section, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"numLeaves": 7, "learningRate": 1, "objective": "mae", "isProvideTrainingMetric": True},
+        {"numLeaves": 7.0, "objective": None},
+    ],
+)
+def test_a_value_of_the_right_type_passes(entries):
+    LIGHTGBM.check(experiment_with("fixed", **entries))
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "rule"),
+    [
+        ("numLeaves", {"type": "uniform", "low": 3, "high": 31}, "draws fractions, .*; use uniformint, or a whole q"),
+        ("numLeaves", {"type": "quniform", "low": 3, "high": 31, "q": 0.5}, "draws fractions"),
+        ("numLeaves", {"type": "qnormal", "mean": 31, "std": 5, "q": 0.5}, "draws fractions"),
+        ("numLeaves", {"type": "choice", "options": [7, 15.5]}, r"must be a whole number"),
+        (
+            "objective",
+            {"type": "uniform", "low": 0, "high": 1},
+            "draws numbers, but the parameter takes text; use choice",
+        ),
+        ("isProvideTrainingMetric", {"type": "randint", "low": 0, "high": 2}, "draws numbers, .* takes true or false"),
+    ],
+)
+def test_a_distribution_that_draws_another_type_is_refused(name, distribution, rule):
+    with pytest.raises(BadInput, match=rf"^search\.space\.{name} = .*: {rule}"):
+        LIGHTGBM.check(experiment_with("space", **{name: distribution}))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        {"type": "uniformint", "low": 3, "high": 31},
+        {"type": "randint", "low": 3, "high": 31},
+        {"type": "quniform", "low": 3, "high": 31, "q": 2},
+        {"type": "quniform", "low": 3.5, "high": 31, "q": 2.0},
+        {"type": "qlognormal", "mean": 31, "std": 5, "q": 1},
+        {"type": "choice", "options": [7, 15, {"type": "uniformint", "low": 20, "high": 31}]},
+    ],
+)
+def test_a_distribution_of_whole_numbers_fits_a_whole_parameter(distribution):
+    LIGHTGBM.check(experiment_with("space", numLeaves=distribution))
