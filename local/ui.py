@@ -21,6 +21,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psutil
 
 LOOPBACK = "127.0.0.1"
+AIRFLOW_PORT = 8080
+MLFLOW_PORT = 5000
 START_TIMEOUT_S = 240
 # Running tasks get this long to stop their Spark drivers.
 STOP_TIMEOUT_S = 15
@@ -47,8 +49,12 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--airflow-port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--mlflow-port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument(
+        "--airflow-port", type=int, default=0, help=f"by default {AIRFLOW_PORT} if it is free, else any that is"
+    )
+    parser.add_argument(
+        "--mlflow-port", type=int, default=0, help=f"by default {MLFLOW_PORT} if it is free, else any that is"
+    )
     return parser.parse_args()
 
 
@@ -71,20 +77,20 @@ def serve(airflow_port: int, mlflow_port: int) -> None:
     """Start both, print where they are, and wait until one dies or a signal comes.
 
     Args:
-        airflow_port: Port of Airflow's UI and API; 0 for a free one.
-        mlflow_port: Port of MLflow's UI; 0 for a free one. Without meaning when MLFLOW_TRACKING_URI is a
+        airflow_port: Port of Airflow's UI and API; 0 for the usual one, if free, else any.
+        mlflow_port: Port of MLflow's UI, likewise. Without meaning when MLFLOW_TRACKING_URI is a
             server, which has a UI of its own.
 
     Raises:
         UiError: A port is taken, a process ended, or they did not answer in time.
     """
     tracking_uri = os.environ["MLFLOW_TRACKING_URI"]
-    airflow_url = f"http://{LOOPBACK}:{choose_port(airflow_port)}"
+    airflow_url = f"http://{LOOPBACK}:{choose_port(airflow_port, AIRFLOW_PORT)}"
     commands = build_airflow_commands()
     if tracking_uri.startswith(("http://", "https://")):
         mlflow_url = without_credentials(tracking_uri)
     else:
-        mlflow_url = f"http://{LOOPBACK}:{choose_port(mlflow_port)}"
+        mlflow_url = f"http://{LOOPBACK}:{choose_port(mlflow_port, MLFLOW_PORT)}"
         commands["mlflow"] = build_mlflow_command(mlflow_url)
 
     print("Starting Airflow and MLflow, about half a minute ...", flush=True)
@@ -251,17 +257,19 @@ def find_family(leaders: set[int]) -> set[psutil.Process]:
     return family
 
 
-def choose_port(wanted: int) -> int:
-    """Return the wanted port of the loopback address, or with 0 a free one."""
-    with socket.socket() as probe:
-        # A port that was in use a moment ago counts as free, as it will for the server.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError as error:
-            raise UiError(f"port {wanted} of {LOOPBACK} cannot be used: {error.strerror}") from None
-        port: int = probe.getsockname()[1]
-        return port
+def choose_port(wanted: int, usual: int) -> int:
+    """Return the wanted port of the loopback address, or with 0 the usual one if it is free, else any that is.
+
+    Raises:
+        UiError: The wanted one is taken.
+    """
+    for port in [wanted] if wanted else [usual, 0]:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            # A port that was in use a moment ago counts as free, as it will for the server.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return int(probe.getsockname()[1])
+    raise UiError(f"port {wanted} of {LOOPBACK} is taken; choose another, or 0")
 
 
 def without_credentials(url: str) -> str:

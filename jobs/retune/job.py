@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from mlflow.tracking import MlflowClient
 
-from retune.errors import RetuneError, Superseded
+from retune.errors import RetuneError, Superseded, root_cause
 from retune.experiment_file import parse_params, read_experiment
 from retune.handoff import Lease, Stage, end_stage, lease_after, lease_stage, open_stage
 from retune.settings import without_password
@@ -101,7 +101,7 @@ def _end_failed(client: MlflowClient, run_id: str, error: BaseException) -> None
 
 
 def _one_line(error: BaseException) -> str:
-    text = without_password(str(error)).strip()
+    text = without_password(root_cause(error))
     return text if isinstance(error, RetuneError) else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import threading
 
-from jobs.conftest import EXPERIMENT, Jobs, write_flights
+from flights import EXPERIMENT, write_flights
+from jobs.conftest import Jobs
 
 
 def kill_after(jobs, trials, *args):

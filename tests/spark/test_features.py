@@ -79,7 +79,7 @@ def test_listed_column_of_another_type_is_refused(schema):
 
 
 def test_no_column_left_is_refused(schema):
-    with pytest.raises(BadInput, match="^features: no column of the data can be a feature"):
+    with pytest.raises(BadInput, match=r"^features: no column of the data can be a feature"):
         choose_columns(schema, Features(drop=["a", "b", "c"]), ["y"])
 
 

@@ -151,7 +151,7 @@ def test_target_without_any_value_is_refused_whatever_its_type(profile, kind, pr
 
 
 def test_data_without_rows_are_refused(profile):
-    with pytest.raises(BadInput, match="^data: no rows to learn from$"):
+    with pytest.raises(BadInput, match=r"^data: no rows to learn from$"):
         profile([], "string", "regression")
 
 
@@ -177,7 +177,7 @@ def test_reserved_names_are_refused_in_any_case(frame, build_experiment, name):
 
 
 def test_names_that_differ_only_in_case_are_refused(frame, build_experiment):
-    with pytest.raises(BadInput, match="^column 'a': another differs from it only in case"):
+    with pytest.raises(BadInput, match=r"^column 'a': another differs from it only in case"):
         check_columns(frame([(1, 2, 3)], "a int, A int, y int"), build_experiment())
 
 

@@ -201,7 +201,7 @@ def test_unknown_file_system_is_named(spark):
 
 def test_broken_archive_is_refused_with_the_cause(spark, tmp_path):
     (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(b"a,y\n1,2\n" * 1000)[:-20])
-    with pytest.raises(BadInput, match=r"rows\.csv\.gz: cannot be read as csv: .*Exception"):
+    with pytest.raises(BadInput, match=r"rows\.csv\.gz: cannot be read as csv: Unexpected end of input stream"):
         read_file(spark, str(tmp_path / "rows.csv.gz"))
 
 

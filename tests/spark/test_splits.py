@@ -66,10 +66,9 @@ def test_key_holds_rows_in_place_when_a_column_is_added(numbered):
 
 
 def test_key_holds_rows_in_place_when_rows_are_added(numbered):
-    some = ids_by_split(numbered.where("id < 300"), Split(key=["id"]))
-    assert some == {
-        name: {i for i in ids if i < 300} for name, ids in ids_by_split(numbered, Split(key=["id"])).items()
-    }
+    split = Split(key=["id"])
+    before, after = ids_by_split(numbered.where("id < 300"), split), ids_by_split(numbered, split)
+    assert before == {name: {i for i in ids if i < 300} for name, ids in after.items()}
 
 
 def test_row_id_tells_rows_apart(numbered):
@@ -132,10 +131,10 @@ def test_small_split_is_refused(split_rows, classes, count):
 
 
 def test_split_without_one_of_the_classes_is_refused(split_rows):
-    with pytest.raises(BadInput, match="^split: test would have no row of class 'r'"):
+    with pytest.raises(BadInput, match=r"^split: test would have no row of class 'r'"):
         check_splits(split_rows([*TEN, 2.0], [*TEN, 2.0], TEN), ["p", "q", "r"])
 
 
 def test_split_with_a_constant_target_is_refused(split_rows):
-    with pytest.raises(BadInput, match="^split: all 12 rows of train have the same target"):
+    with pytest.raises(BadInput, match=r"^split: all 12 rows of train have the same target"):
         check_splits(split_rows([7.0] * 12, TEN, TEN), [])

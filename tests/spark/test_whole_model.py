@@ -1,4 +1,4 @@
-"""The whole way in one process: from raw rows to a saved model that takes raw rows and gives labels as the data have them."""
+"""The whole way in one process: raw rows become a saved model that takes raw rows and gives labels as the data do."""
 
 from __future__ import annotations
 

@@ -42,12 +42,16 @@ def run(stage: Stage) -> None:
 
             budget = Budget(search.max_trials, search.timeout)
             result = run_search(build_engine(search), objective, tracker, metric, budget, history)
-            rows = {"fit_rows": fit_rows.count(), "validation_rows": validation_rows.count()}
+            sizes = {
+                "fit_rows": fit_rows.count(),
+                "validation_rows": validation_rows.count(),
+                "fit_partitions": fit_rows.rdd.getNumPartitions(),
+            }
     stage.ensure_current()
     tracker.mark_best(result.best)
     log.info("best: trial %d %s", result.best.number, result.best.setting)
     failed = sum(trial.loss is None for trial in result.trials)
-    stage.log_metrics({**result.best.metrics, **rows, "trials": len(result.trials), "failed_trials": failed})
+    stage.log_metrics({**result.best.metrics, **sizes, "trials": len(result.trials), "failed_trials": failed})
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
     stage.client.log_figure(stage.run_id, plot_search(result.trials, metric), "search.png")
     stage.publish(best_setting=json.dumps(result.best.setting), best_trial=result.best.run_id)
