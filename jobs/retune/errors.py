@@ -26,6 +26,12 @@ class TrackingUnreachable(RetuneError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class SparkLost(RetuneError):
+    """The Spark application went away under the job: trying again may help."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
 class Superseded(RetuneError):
     """A newer attempt of this stage has started: this one must not write any more."""
 

@@ -165,11 +165,18 @@ class Stage:
         Raises:
             Superseded: It has; this process must write no more.
         """
-        tags = self.client.get_run(self.run_id).data.tags
-        if SUPERSEDED_BY in tags:
-            raise Superseded(f"{self.name} run {self.run_id} was superseded by run {tags[SUPERSEDED_BY]}; stopping")
-        if int(tags[ATTEMPT]) != self.attempt:
-            raise Superseded(f"attempt {self.attempt} of {self.name} gives way to attempt {tags[ATTEMPT]}")
+        if reason := why_not_current(self.client, Lease(self.run_id, self.attempt)):
+            raise Superseded(reason)
+
+
+def why_not_current(client: MlflowClient, lease: Lease) -> str | None:
+    """Return why the attempt of `lease` may not write to its run any more, or None if it may."""
+    tags = client.get_run(lease.run_id).data.tags
+    if SUPERSEDED_BY in tags:
+        return f"run {lease.run_id} was superseded by run {tags[SUPERSEDED_BY]}"
+    if int(tags[ATTEMPT]) != lease.attempt:
+        return f"attempt {lease.attempt} of {tags[STAGE]} gives way to attempt {tags[ATTEMPT]}"
+    return None
 
 
 def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experiment | None = None) -> Stage:
@@ -214,15 +221,17 @@ def lease_after(client: MlflowClient, stage: str, upstream_run_id: str) -> Lease
     return lease_stage(client, experiment, stage, upstream.data.tags[DAG_RUN], upstream_run_id)
 
 
-def end_stage(client: MlflowClient, run_id: str, error: str | None = None) -> None:
-    """End a stage's run: FINISHED, or FAILED with the error as a tag."""
+def end_stage(client: MlflowClient, lease: Lease, error: str | None = None) -> None:
+    """End a stage's run, unless another attempt owns it now: FINISHED, or FAILED with the error as a tag."""
+    if why_not_current(client, lease):
+        return
     if error is None:
-        if ERROR in client.get_run(run_id).data.tags:
-            client.delete_tag(run_id, ERROR)
-        client.set_terminated(run_id, "FINISHED")
+        if ERROR in client.get_run(lease.run_id).data.tags:
+            client.delete_tag(lease.run_id, ERROR)
+        client.set_terminated(lease.run_id, "FINISHED")
     else:
-        client.set_tag(run_id, ERROR, error[:5000])
-        client.set_terminated(run_id, "FAILED")
+        client.set_tag(lease.run_id, ERROR, error[:5000])
+        client.set_terminated(lease.run_id, "FAILED")
 
 
 def children(client: MlflowClient, run: Run, stage: str) -> list[Run]:

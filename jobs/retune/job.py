@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from mlflow.tracking import MlflowClient
 
 from retune.errors import RetuneError, Superseded, root_cause
+from retune.experiment import Experiment
 from retune.experiment_file import parse_params, read_experiment
 from retune.handoff import Lease, Stage, end_stage, lease_after, lease_stage, open_stage
 from retune.settings import without_password
@@ -68,36 +69,38 @@ def _exit_code(stage: str, work: Callable[[Stage], None], args: argparse.Namespa
 
 
 def _run(client: MlflowClient, stage: str, work: Callable[[Stage], None], args: argparse.Namespace) -> None:
-    run_id: str | None = args.run_id
+    lease = Lease(args.run_id, args.attempt) if args.run_id else None
     try:
         resolved = read_experiment(args.experiment, parse_params(args.params)) if stage == "ingest" else None
-        if run_id:
-            lease = Lease(run_id, args.attempt)
-        elif resolved:
-            by_hand = f"by-hand-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}"
-            lease = lease_stage(client, resolved.mlflow_experiment, stage, by_hand)
+        lease = lease or _lease_by_hand(client, stage, resolved, args)
+        if lease.finished:
+            log.info("%s was FINISHED before; nothing to do", stage)
         else:
-            lease = lease_after(client, stage, args.upstream_run_id)
-        run_id = lease.run_id
-        log.info("%s run %s, attempt %d", stage, run_id, lease.attempt)
-        if not lease.finished:
+            log.info("%s run %s, attempt %d", stage, lease.run_id, lease.attempt)
             work(open_stage(client, stage, lease, resolved))
-            end_stage(client, run_id)
-        log.info("%s done: run %s", stage, run_id)
+            end_stage(client, lease)
+        log.info("%s done: run %s", stage, lease.run_id)
     except Superseded:
         raise  # the run is another attempt's now
     except BaseException as error:
-        if run_id:
-            _end_failed(client, run_id, error)
+        if lease:
+            _end_failed(client, lease, error)
         raise
 
 
-def _end_failed(client: MlflowClient, run_id: str, error: BaseException) -> None:
+def _lease_by_hand(client: MlflowClient, stage: str, resolved: Experiment | None, args: argparse.Namespace) -> Lease:
+    if resolved is None:
+        return lease_after(client, stage, args.upstream_run_id)
+    by_hand = f"by-hand-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}"
+    return lease_stage(client, resolved.mlflow_experiment, stage, by_hand)
+
+
+def _end_failed(client: MlflowClient, lease: Lease, error: BaseException) -> None:
     """End the run FAILED; that this fails too, say because MLflow is away, must not hide the first error."""
     try:
-        end_stage(client, run_id, _one_line(error))
+        end_stage(client, lease, _one_line(error))
     except Exception as second:
-        log.warning("run %s could not be marked FAILED: %s", run_id, _one_line(second))
+        log.warning("run %s could not be marked FAILED: %s", lease.run_id, _one_line(second))
 
 
 def _one_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from retune.errors import BadInput
+from retune.errors import BadInput, RetuneError, SparkLost
 
 
 @contextmanager
@@ -27,9 +27,32 @@ def spark_session(name: str) -> Iterator[SparkSession]:
     spark = SparkSession.builder.appName(name).config("spark.sql.session.timeZone", "UTC").getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     try:
-        yield spark
+        with losing_spark_told_apart(spark):
+            yield spark
     finally:
-        spark.stop()
+        with suppress(Py4JError, OSError):  # it may be gone
+            spark.stop()
+
+
+@contextmanager
+def losing_spark_told_apart(spark: SparkSession) -> Iterator[None]:
+    """Turn any exception into `SparkLost` if the application is gone: then it says nothing of what was being tried.
+
+    Raises:
+        SparkLost: The JVM does not answer any more, or its Spark context was stopped.
+    """
+    try:
+        yield
+    except RetuneError:
+        raise  # says what it is
+    except Exception as error:
+        try:
+            gone = bool(spark.sparkContext._jsc.sc().isStopped())
+        except Exception:  # whatever Py4J makes of a JVM that is not there
+            gone = True
+        if gone:
+            raise SparkLost(f"the Spark application is gone ({type(error).__name__})") from error
+        raise
 
 
 def exit_jvm(code: int) -> None:

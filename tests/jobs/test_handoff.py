@@ -55,7 +55,7 @@ def live(client, dag_run, stage):
 
 
 def finish(client, leased):
-    handoff.end_stage(client, leased.run_id)
+    handoff.end_stage(client, leased)
 
 
 def test_a_retry_goes_on_in_the_same_run_as_the_next_attempt(client, dag_run):
@@ -154,9 +154,16 @@ def test_an_upstream_run_of_another_stage_is_refused(client, dag_run):
 
 def test_an_error_is_on_the_run_until_it_succeeds(client, dag_run):
     leased = lease(client, dag_run)
-    handoff.end_stage(client, leased.run_id, "no such column")
+    handoff.end_stage(client, leased, "no such column")
     assert client.get_run(leased.run_id).info.status == "FAILED"
     assert client.get_run(leased.run_id).data.tags[handoff.ERROR] == "no such column"
     finish(client, lease(client, dag_run))
     run = client.get_run(leased.run_id)
     assert (run.info.status, handoff.ERROR in run.data.tags) == ("FINISHED", False)
+
+
+def test_an_attempt_that_lost_its_run_does_not_end_it(client, dag_run):
+    old = lease(client, dag_run)
+    new = lease(client, dag_run)
+    handoff.end_stage(client, old, "its Spark application was killed")
+    assert client.get_run(new.run_id).info.status == "RUNNING"

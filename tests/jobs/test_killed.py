@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 
+import psutil
 from flights import EXPERIMENT, write_flights
 from jobs.conftest import Jobs
 
@@ -79,3 +80,23 @@ def test_a_thread_that_a_library_left_behind_does_not_keep_the_job_alive(tmp_pat
     done = subprocess.run(command, env=jobs.environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "ingest done" in done.stdout
+
+
+def test_a_driver_whose_jvm_was_killed_blames_no_trial(tmp_path):
+    """The Python side outlives its JVM for a moment; it must not write that moment down as failed trials."""
+    jobs = Jobs(tmp_path / "home")
+    jobs.run("ingest", "--experiment", str(write_flights(tmp_path)))
+    jobs.run("featurize", "--upstream-run-id", jobs.runs["ingest"])
+    job = jobs.start("tune", "--upstream-run-id", jobs.runs["featurize"])
+    driver = None
+    for line in job.stdout:
+        if "trial 1/" in line:
+            (driver,) = psutil.Process(job.pid).children()
+            job.kill()  # the JVM alone
+            break
+    psutil.wait_procs([driver], timeout=60)
+    assert not driver.is_running()
+    client = jobs.client
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "retune/flights"]
+    trials = client.search_runs([experiment], "tags.`retune.stage` = 'trial'")
+    assert "FAILED" not in {trial.info.status for trial in trials}

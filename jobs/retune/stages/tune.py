@@ -12,7 +12,7 @@ from retune.plots import plot_search
 from retune.search.engine import build_engine
 from retune.search.loop import Budget, run_search
 from retune.space import Setting, flatten
-from retune.spark import spark_session
+from retune.spark import losing_spark_told_apart, spark_session
 from retune.stages.fitting import laid_out, read_split
 from retune.stages.ingest import PROFILE
 from retune.trainers import load_trainer
@@ -37,8 +37,9 @@ def run(stage: Stage) -> None:
             def objective(setting: Setting) -> dict[str, float]:
                 stage.ensure_current()
                 parameters = {**experiment.model.fixed, **flatten(setting)}
-                model = trainer.fit(fit_rows, parameters, experiment.problem, classes, search.seed)
-                return score_splits(model.transform(score_rows), experiment.problem, classes, search.metric)
+                with losing_spark_told_apart(spark):
+                    model = trainer.fit(fit_rows, parameters, experiment.problem, classes, search.seed)
+                    return score_splits(model.transform(score_rows), experiment.problem, classes, search.metric)
 
             budget = Budget(search.max_trials, search.timeout)
             result = run_search(build_engine(search), objective, tracker, metric, budget, history)
