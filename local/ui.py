@@ -26,6 +26,7 @@ MLFLOW_PORT = 5000
 START_TIMEOUT_S = 240
 # Running tasks get this long to stop their Spark drivers.
 STOP_TIMEOUT_S = 15
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVERS = ("api-server", "mlflow")
 
 
@@ -35,8 +36,8 @@ class UiError(Exception):
 
 def main() -> None:
     arguments = parse_arguments()
-    # SIGINT too: a shell script's background job starts with it ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # SIGINT too: a shell script's background job starts with it ignored. SIGHUP: the terminal was closed.
+    for number in STOP_SIGNALS:
         signal.signal(number, stop_as_on_ctrl_c)
     try:
         with only_one_per_home():
@@ -215,13 +216,19 @@ def read_passwords() -> dict[str, str]:
 def stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
     """End the processes and all that came of them, Spark drivers of running tasks included."""
     # A second Ctrl-C must not leave half of them running.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("\nStopping ...", flush=True)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    say("\nStopping ...")
     # The servers go last: a task that is stopped reports that to Airflow's API, a Spark job to MLflow's.
     end_sessions({process.pid for name, process in processes.items() if name not in SERVERS})
     end_sessions({process.pid for process in processes.values()})
-    print("Stopped.", flush=True)
+    say("Stopped.")
+
+
+def say(text: str) -> None:
+    """Print to a terminal that may be gone by now."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def end_sessions(leaders: set[int]) -> None:

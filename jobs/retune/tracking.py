@@ -17,7 +17,7 @@ from retune.errors import TrackingUnreachable
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 4
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI opens on runs, not on traces
 
 
 def connect() -> MlflowClient:
@@ -56,7 +56,8 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
     if found is None:
         root = settings.artifact_root()
         try:
-            return str(client.create_experiment(name, artifact_location=f"{root}/{name}" if root else None))
+            location = f"{root}/{name}" if root else None
+            return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
         except MlflowException:  # another process was quicker
             found = client.get_experiment_by_name(name)
             if found is None:
