@@ -30,7 +30,7 @@ ui: setup ## open Airflow and MLflow on this machine; Ctrl-C ends both
 check: setup ## check the experiment files
 	@$(IN_ENV) exec python -m retune.check
 
-schema: setup ## print the JSON schema of an experiment file
+schema: setup ## write docs/experiment.schema.json anew
 	@$(IN_ENV) exec python -m retune.schema
 
 test: setup-dev ## run all tests

@@ -38,7 +38,14 @@ def main() -> int:
     if code:
         print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-_TAIL:]), file=sys.stderr)
         print(f"The run of {experiment.dag_id} failed; the whole log is {log}", file=sys.stderr)
+        print(_last_error(log), file=sys.stderr)
     return code
+
+
+def _last_error(log: Path) -> str:
+    """Return the last line in which a job says what went wrong."""
+    found = [match[1] for line in log.read_text(errors="replace").splitlines() if (match := _JOB_LINE.search(line))]
+    return next((line for line in reversed(found) if " ERROR " in line), "")
 
 
 def _run_dag(dag_id: str, log: Path) -> int:
@@ -58,7 +65,7 @@ def _show_progress(lines: Iterable[str], keep: Callable[[str], object]) -> None:
     for line in lines:
         keep(line)
         if match := _STAGE_LINE.search(line):
-            print(f"\n== {match[1]} ({time.monotonic() - began:.0f} s)", flush=True)
+            print(f"\n== {match[1]}, after {time.monotonic() - began:.0f} s", flush=True)
         elif match := _JOB_LINE.search(line):
             print(match[1], flush=True)
 

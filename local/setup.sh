@@ -2,7 +2,7 @@
 # Brings everything retune needs onto this machine; what is already in place is left alone.
 #   local/setup.sh          what it needs to run
 #   local/setup.sh --dev    the tools of tests and linters too
-# Written for bash 3.2, the one macOS has. Progress goes to stderr, so that `make schema > file` stays clean.
+# Written for bash 3.2, the one macOS has. Progress goes to stderr.
 set -euo pipefail
 
 UV_VERSION=0.13.8
@@ -47,6 +47,8 @@ main() {
   write_env | put "$home/env"
 
   . "$home/env"
+  # So that a Python of .venv finds the jars without the environment too, say in a notebook that loads a model.
+  ln -sfn "$home/spark" "$SPARK_HOME/conf"
   step "Airflow database" "$home/airflow/.migrated" "$versions" make_airflow_database
   if [ "$MLFLOW_TRACKING_URI" = "sqlite:///$home/mlflow.db" ]; then
     step "MLflow database" "$home/.mlflow" "$versions" mlflow db upgrade "$MLFLOW_TRACKING_URI"
@@ -180,7 +182,7 @@ fetch_jars() {
   rm -rf "$ivy"
   case $(uname -m) in
     arm64 | aarch64)
-      echo "retune: note: SynapseML brings LightGBM for x86-64 only; on this machine use another trainer." >&4
+      echo "retune: note: SynapseML brings LightGBM for x86-64 only; the jobs need such a machine, or a cluster of such." >&4
       ;;
   esac
 }
@@ -196,6 +198,10 @@ spark.driver.memory              $(driver_memory_mb)m
 spark.ui.showConsoleProgress     false
 # A day in the data is the same day on every machine.
 spark.sql.session.timeZone       UTC
+# Spark's own default, and the keys of storage accounts.
+spark.redaction.regex            (?i)secret|password|token|access[.]?key|account[.]?key|[.]sas[.]
+# Most frames here are small, and 200 tasks for one cost seconds.
+spark.sql.shuffle.partitions     16
 EOF
 }
 
@@ -245,6 +251,8 @@ export JAVA_HOME=$(quoted "$java_home")
 EOF
   cat <<'EOF'
 export RETUNE_EXPERIMENTS="${RETUNE_EXPERIMENTS:=$_retune_repo/experiments}"
+# Airflow's processes work in another folder.
+case $RETUNE_EXPERIMENTS in /*) ;; *) RETUNE_EXPERIMENTS="$PWD/$RETUNE_EXPERIMENTS" ;; esac
 export PATH="$_retune_repo/.venv/bin:$PATH"
 export PYTHONPATH="$_retune_repo/jobs:$_retune_repo/plugins${PYTHONPATH:+:$PYTHONPATH}"
 

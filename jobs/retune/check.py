@@ -6,14 +6,18 @@ import sys
 
 from retune import settings
 from retune.errors import BadInput
-from retune.experiment_file import read_experiment
+from retune.experiment_file import find_experiments, read_experiment
 from retune.trainers import load_trainer
 
 
 def main() -> int:
     """Check all files of the experiments folder; return 0 if each is fine, else the exit code of bad input."""
     folder = settings.experiments_folder()
-    paths = sorted(folder.glob("*.yaml"))
+    try:
+        paths = find_experiments(folder)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     failed = False
     for path in paths:
         try:

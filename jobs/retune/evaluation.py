@@ -48,8 +48,8 @@ def score_splits(scored: DataFrame, problem: Problem, classes: int, metric: str)
 def score_test(scored: DataFrame, problem: Problem, classes: int) -> dict[str, float]:
     """Return every metric of the problem over all rows of `scored`.
 
-    SynapseML's `ComputeModelStatistics` gives what it has: for regression all; for classes accuracy, and for binary
-    problems AUC and what F1 follows from.
+    SynapseML's `ComputeModelStatistics` gives what it has: for regression all, for classes accuracy, and for binary
+    problems AUC too.
     """
     from synapse.ml.train import ComputeModelStatistics
 

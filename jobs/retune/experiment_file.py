@@ -85,6 +85,19 @@ _Loader.add_implicit_resolver(  # as YAML 1.1, but for base 60, in which 1:30 wo
 )
 
 
+def find_experiments(folder: Path) -> list[Path]:
+    """Return the experiment files of a folder; those that end in `.yml` come first, and are refused when read.
+
+    Raises:
+        BadInput: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise BadInput(
+            f"RETUNE_EXPERIMENTS = {folder} is not a folder; set it to the one that holds the experiment files"
+        )
+    return [*sorted(folder.glob("*.yml")), *sorted(folder.glob("*.yaml"))]
+
+
 def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Experiment:
     """Read and validate one experiment file.
 
@@ -96,6 +109,8 @@ def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Ex
         ExperimentError: The file cannot be read, is no YAML, or breaks a rule.
     """
     path = Path(path)
+    if path.suffix != ".yaml":
+        raise ExperimentError(path, [Problem(None, "", None, "an experiment file's name must end in .yaml; rename it")])
     root = _compose(path)
     try:
         experiment = _parse(path, root)

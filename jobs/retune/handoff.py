@@ -92,11 +92,16 @@ def lease_stage(
 
 
 def end_pipeline(client: MlflowClient, experiment: str, dag_run_id: str, status: str) -> None:
-    """End the pipeline run of `dag_run_id` with `status`; nothing happens where there is none."""
+    """End the pipeline run of `dag_run_id` with `status`, and mark KILLED what a killed job left RUNNING below it."""
     found = client.get_experiment_by_name(experiment)
-    run = found and _live_run(client, found.experiment_id, dag_run_id, "pipeline")
-    if run:
-        client.set_terminated(run.info.run_id, status)
+    pipeline = found and _live_run(client, found.experiment_id, dag_run_id, "pipeline")
+    if not pipeline:
+        return
+    client.set_terminated(pipeline.info.run_id, status)
+    if status == "FAILED":
+        for run in search_all(client, found.experiment_id, f"tags.`{DAG_RUN}` = '{dag_run_id}'"):
+            if run.info.status == "RUNNING" and run.info.run_id != pipeline.info.run_id:
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 @dataclass(frozen=True)
@@ -226,8 +231,6 @@ def end_stage(client: MlflowClient, lease: Lease, error: str | None = None) -> N
     if why_not_current(client, lease):
         return
     if error is None:
-        if ERROR in client.get_run(lease.run_id).data.tags:
-            client.delete_tag(lease.run_id, ERROR)
         client.set_terminated(lease.run_id, "FINISHED")
     else:
         client.set_tag(lease.run_id, ERROR, error[:5000])
@@ -259,6 +262,8 @@ def _ensure_pipeline(client: MlflowClient, experiment_id: str, dag_run_id: str) 
 def _next_attempt(client: MlflowClient, run: Run, pipeline_id: str) -> Lease:
     attempt = int(run.data.tags.get(ATTEMPT, 0)) + 1
     client.set_tag(run.info.run_id, ATTEMPT, str(attempt))
+    if ERROR in run.data.tags:
+        client.delete_tag(run.info.run_id, ERROR)
     _set_running(client, run.info.run_id)
     _set_running(client, pipeline_id)
     return Lease(run.info.run_id, attempt)

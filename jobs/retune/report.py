@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from retune import handoff, settings
 from retune.experiment import Experiment
 from retune.metrics import metrics_for
+from retune.space import flatten
 
 
 def log_summary(client: MlflowClient, pipeline_run_id: str) -> None:
@@ -40,15 +41,15 @@ def _search_part(tune: Run, experiment: Experiment) -> str:
         return ""
     best = json.loads(tags[handoff.OUTPUT + "best_setting"])
     name = f"validation_{experiment.search.metric}"
+    untuned = experiment.untuned_parameters
+    rows = [[key, _shown(value), _shown(untuned.get(key, "(default)"))] for key, value in flatten(best).items()]
     lines = [
         f"## Best of {metrics['trials']:.0f} trials",
         f"{metrics['failed_trials']:.0f} failed; stopped because {tags['retune.stop_reason']}",
         f"{name}: {metrics[name]:.6g}",
         "",
-        *_table(["parameter", "best", "untuned"], [
-            [key, _shown(value), _shown(experiment.untuned_parameters.get(key, ""))] for key, value in best.items()
-        ]),
-    ]  # fmt: skip
+        *_table(["parameter", "best", "untuned"], rows),
+    ]
     return "\n".join(lines)
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from retune.errors import BadInput
 from retune.experiment import Experiment
-from retune.experiment_file import ExperimentError, read_experiment
+from retune.experiment_file import ExperimentError, find_experiments, read_experiment
 from retune_airflow.broken import BrokenExperimentOperator
 from retune_airflow.callbacks import fail_pipeline
 from retune_airflow.docs import describe_broken, describe_experiment
@@ -25,7 +24,7 @@ _LONGEST_RETRY_DELAY = timedelta(minutes=30)
 
 
 def build_dags(folder: Path) -> dict[str, DAG]:
-    """Build one DAG for each `*.yaml` in `folder`; a broken file becomes a DAG that says so.
+    """Build one DAG for each experiment file in `folder`; a broken one becomes a DAG that says so.
 
     Returns:
         DAGs by id.
@@ -33,11 +32,7 @@ def build_dags(folder: Path) -> dict[str, DAG]:
     Raises:
         BadInput: The folder does not exist.
     """
-    if not folder.is_dir():
-        raise BadInput(
-            f"RETUNE_EXPERIMENTS = {folder} is not a folder; set it to the one that holds the experiment files"
-        )
-    dags = (_build(path) for path in sorted(folder.glob("*.yaml")))
+    dags = (_build(path) for path in find_experiments(folder))
     return {dag.dag_id: dag for dag in dags}
 
 

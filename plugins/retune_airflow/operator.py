@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import BaseOperatorLink
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import BaseHook, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 from retune import settings
 from retune.errors import BadInput
@@ -62,8 +62,8 @@ class StageOperator(SparkSubmitOperator):
             AirflowFailException: The input is bad, so that no retry can help.
         """
         args = dict(zip(self.application_args[::2], self.application_args[1::2], strict=True))
-        self._check_params(args)
         self._conn_id = context["params"]["spark_conn_id"]
+        self._check_params(args)
         lease = self._lease(context, args.get("--upstream-run-id"))
         if lease.finished:
             self.log.info("run %s is FINISHED already and is adopted; nothing to do", lease.run_id)
@@ -78,6 +78,12 @@ class StageOperator(SparkSubmitOperator):
 
     def _check_params(self, args: dict[str, str]) -> None:
         """Check what the trigger form says against the file before anything is submitted."""
+        try:
+            BaseHook.get_connection(self._conn_id)
+        except AirflowNotFoundException as error:  # the hook would take it for "yarn"
+            raise AirflowFailException(
+                f"spark_conn_id = {self._conn_id!r}: Airflow has no such connection; add it, or name another"
+            ) from error
         if "--experiment" in args:
             try:
                 read_experiment(args["--experiment"], parse_params(args["--params"]))

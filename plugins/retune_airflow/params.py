@@ -26,7 +26,7 @@ def build_params(experiment: Experiment) -> dict[str, Param]:
             type=["null", "string"],
             pattern=r"^\d+\s*[smhd]$",
             title="Time limit of the search",
-            description='No new trial starts after this, for example "30m"; empty for none.',
+            description='No new trial starts after this, for example "30m"; empty: as the experiment file says.',
         ),
         "seed": Param(
             search.seed, type="integer", minimum=0, maximum=2**32 - 1, title="Seed of the search",

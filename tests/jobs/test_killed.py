@@ -21,7 +21,7 @@ def kill_after(jobs, trials, *args):
     printed = []
     for line in job.stdout:
         printed.append(line)
-        if f"trial {trials}/" in line:
+        if f" {trials}/4  trial" in line:
             os.killpg(job.pid, signal.SIGKILL)
     guard.cancel()
     job.wait()
@@ -36,7 +36,7 @@ def test_a_killed_search_goes_on_in_the_same_run_and_loses_no_trial(tmp_path, ch
     jobs.run("featurize", "--upstream-run-id", jobs.runs["ingest"])
     upstream = ("--upstream-run-id", jobs.runs["featurize"])
     printed = kill_after(jobs, 2, *upstream)
-    assert "trial 2/4" in printed
+    assert " 2/4  trial 1" in printed
     again = jobs.run("tune", *upstream)
     assert "resuming after 2 trials" in again
 
@@ -90,7 +90,7 @@ def test_a_driver_whose_jvm_was_killed_blames_no_trial(tmp_path):
     job = jobs.start("tune", "--upstream-run-id", jobs.runs["featurize"])
     driver = None
     for line in job.stdout:
-        if "trial 1/" in line:
+        if " 1/4  trial" in line:
             (driver,) = psutil.Process(job.pid).children()
             job.kill()  # the JVM alone
             break

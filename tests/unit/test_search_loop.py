@@ -226,7 +226,7 @@ def test_the_log_tells_progress_and_failures(caplog):
     caplog.set_level(logging.INFO, logger=loop.log.name)
     search(gives([2.0, math.nan, 1.0]), 3)
     lines = [record.message for record in caplog.records]
-    assert lines[0].startswith("trial 1/3  validation_rmse 2  best 2 (trial 0)")
-    assert lines[1].startswith("trial 2/3  FAILED: validation_rmse is nan, not a finite number  best 2 (trial 0)")
-    assert lines[2].startswith("trial 3/3  validation_rmse 1  best 1 (trial 2)")
+    assert lines[0].startswith("1/3  trial 0  validation_rmse 2  best 2 (trial 0)")
+    assert lines[1].startswith("2/3  trial 1  FAILED: validation_rmse is nan, not a finite number  best 2 (trial 0)")
+    assert lines[2].startswith("3/3  trial 2  validation_rmse 1  best 1 (trial 2)")
     assert lines[3] == "search stopped: max_trials = 3 reached"

@@ -169,6 +169,6 @@ def _log_progress(trial: Trial, best: Trial | None, metric: Metric, budget: Budg
         outcome = f"{name} {trial.metrics[name]:.6g}"
     so_far = f"best {best.metrics[name]:.6g} (trial {best.number})" if best else "none succeeded yet"
     log.info(
-        "trial %d/%d  %s  %s  in %.1f s  %s",
-        trial.number + 1, budget.max_trials, outcome, so_far, trial.duration_s, trial.setting,
+        "%d/%d  trial %d  %s  %s  in %.1f s  %s",
+        trial.number + 1, budget.max_trials, trial.number, outcome, so_far, trial.duration_s, trial.setting,
     )  # fmt: skip

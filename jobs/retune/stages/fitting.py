@@ -30,7 +30,8 @@ def laid_out(rows: DataFrame, trainer: Trainer) -> Iterator[DataFrame]:
     """Arrange `rows` for the trainer and hold them, in memory where they fit and on disk where not."""
     count = rows.count()
     held = trainer.layout(rows, count, Slots.of(rows.sparkSession)).persist(StorageLevel.MEMORY_AND_DISK)
-    log.info("%d rows in %d partitions", held.count(), held.rdd.getNumPartitions())
+    partitions = held.rdd.getNumPartitions()
+    log.info("%d rows in %d partition%s", held.count(), partitions, "" if partitions == 1 else "s")
     try:
         yield held
     finally:
