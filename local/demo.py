@@ -72,12 +72,12 @@ def _show_progress(lines: Iterable[str], keep: Callable[[str], object]) -> None:
 
 def _print_summary(mlflow_experiment: str, started: datetime) -> int:
     """Print the summary of the pipeline run that began after `started`; return 1 unless it is FINISHED."""
-    from retune import handoff, report
+    from retune import report, run_tree
     from retune.tracking import connect, search_all
 
     client = connect()
     found = client.get_experiment_by_name(mlflow_experiment)
-    pipelines = found and search_all(client, found.experiment_id, f"tags.`{handoff.STAGE}` = 'pipeline'")
+    pipelines = found and search_all(client, found.experiment_id, f"tags.`{run_tree.STAGE}` = 'pipeline'")
     if not pipelines or pipelines[-1].info.start_time < started.timestamp() * 1000:
         return 1
     pipeline = pipelines[-1]

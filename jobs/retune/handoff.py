@@ -1,6 +1,5 @@
-"""The MLflow run tree: how stages find their own run, read upstream ones, and hand on what they wrote.
+"""The hand-off between stages: what a job knows of itself, reads of the stages before it, and passes on.
 
-`pipeline` → `ingest`, `featurize`, `tune` → `trial` …, `retrain`, `evaluate`: told apart by the tag `retune.stage`.
 All that passes from stage to stage is a run id; what a stage wrote is named by `retune.output.*` tags of its run.
 """
 
@@ -19,89 +18,10 @@ from mlflow.tracking import MlflowClient
 from retune import settings
 from retune.errors import BadInput, Superseded
 from retune.experiment import Experiment
-from retune.tracking import ensure_experiment, search_all
+from retune.run_tree import DAG_RUN, PARENT, STAGE, STAGES, UPSTREAM, Lease, lease_stage, why_not_current
 
-STAGES = ("ingest", "featurize", "tune", "retrain", "evaluate")
-STAGE = "retune.stage"
-DAG_RUN = "retune.dag_run_id"
-UPSTREAM = "retune.upstream_run_id"
-ATTEMPT = "retune.attempt"
-MAX_TRIES = "retune.max_tries"
-SUPERSEDED_BY = "retune.superseded_by"
-ERROR = "retune.error"
 OUTPUT = "retune.output."
-PARENT = "mlflow.parentRunId"
 EXPERIMENT_FILE = "experiment.json"
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right of one attempt to work in a stage's run.
-
-    Attributes:
-        run_id: The stage's live MLflow run.
-        attempt: Counts from 1 within the run; a job whose attempt is not the newest must stop.
-        finished: The stage was done before; there is nothing to do but hand on the id.
-    """
-
-    run_id: str
-    attempt: int
-    finished: bool = False
-
-
-def lease_stage(
-    client: MlflowClient,
-    experiment: str,
-    stage: str,
-    dag_run_id: str,
-    upstream_run_id: str | None = None,
-    max_tries: int = 0,
-) -> Lease:
-    """Find the live run of a stage, or make one.
-
-    A run that is not FINISHED is gone on with. One that is FINISHED is adopted, unless the task was cleared since
-    (`max_tries` has grown) or its upstream run is another now; then it is superseded, like an unfinished run of
-    another upstream.
-
-    Args:
-        client: The MLflow client.
-        experiment: The MLflow experiment's name.
-        stage: One of `STAGES`.
-        dag_run_id: What tells this pipeline run from others of the experiment.
-        upstream_run_id: The run of the stage before; None for ingest.
-        max_tries: Airflow's `max_tries` of the task: it grows when the task is cleared, not when it is retried.
-    """
-    experiment_id = ensure_experiment(client, experiment)
-    pipeline_id = _ensure_pipeline(client, experiment_id, dag_run_id)
-    live = _live_run(client, experiment_id, dag_run_id, stage)
-    if live is not None:
-        same_input = live.data.tags.get(UPSTREAM) == upstream_run_id
-        done = live.info.status == "FINISHED"
-        if same_input and done and max_tries <= int(live.data.tags.get(MAX_TRIES, 0)):
-            return Lease(live.info.run_id, int(live.data.tags.get(ATTEMPT, 1)), finished=True)
-        if same_input and not done:
-            return _next_attempt(client, live, pipeline_id)
-    tags = {STAGE: stage, DAG_RUN: dag_run_id, PARENT: pipeline_id, ATTEMPT: "1", MAX_TRIES: str(max_tries)}
-    if upstream_run_id:
-        tags[UPSTREAM] = upstream_run_id
-    run_id = client.create_run(experiment_id, tags=tags, run_name=stage).info.run_id
-    if live is not None:
-        _supersede(client, live, run_id)
-    _set_running(client, pipeline_id)
-    return Lease(run_id, 1)
-
-
-def end_pipeline(client: MlflowClient, experiment: str, dag_run_id: str, status: str) -> None:
-    """End the pipeline run of `dag_run_id` with `status`, and mark KILLED what a killed job left RUNNING below it."""
-    found = client.get_experiment_by_name(experiment)
-    pipeline = found and _live_run(client, found.experiment_id, dag_run_id, "pipeline")
-    if not pipeline:
-        return
-    client.set_terminated(pipeline.info.run_id, status)
-    if status == "FAILED":
-        for run in search_all(client, found.experiment_id, f"tags.`{DAG_RUN}` = '{dag_run_id}'"):
-            if run.info.status == "RUNNING" and run.info.run_id != pipeline.info.run_id:
-                client.set_terminated(run.info.run_id, "KILLED")
 
 
 @dataclass(frozen=True)
@@ -174,16 +94,6 @@ class Stage:
             raise Superseded(reason)
 
 
-def why_not_current(client: MlflowClient, lease: Lease) -> str | None:
-    """Return why the attempt of `lease` may not write to its run any more, or None if it may."""
-    tags = client.get_run(lease.run_id).data.tags
-    if SUPERSEDED_BY in tags:
-        return f"run {lease.run_id} was superseded by run {tags[SUPERSEDED_BY]}"
-    if int(tags[ATTEMPT]) != lease.attempt:
-        return f"attempt {lease.attempt} of {tags[STAGE]} gives way to attempt {tags[ATTEMPT]}"
-    return None
-
-
 def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experiment | None = None) -> Stage:
     """Read all that the job of `lease` needs, and mark its run RUNNING.
 
@@ -224,60 +134,6 @@ def lease_after(client: MlflowClient, stage: str, upstream_run_id: str) -> Lease
     upstream = _read_upstream(client, upstream_run_id, stage)[STAGES[STAGES.index(stage) - 1]]
     experiment = client.get_experiment(upstream.info.experiment_id).name
     return lease_stage(client, experiment, stage, upstream.data.tags[DAG_RUN], upstream_run_id)
-
-
-def end_stage(client: MlflowClient, lease: Lease, error: str | None = None) -> None:
-    """End a stage's run, unless another attempt owns it now: FINISHED, or FAILED with the error as a tag."""
-    if why_not_current(client, lease):
-        return
-    if error is None:
-        client.set_terminated(lease.run_id, "FINISHED")
-    else:
-        client.set_tag(lease.run_id, ERROR, error[:5000])
-        client.set_terminated(lease.run_id, "FAILED")
-
-
-def children(client: MlflowClient, run: Run, stage: str) -> list[Run]:
-    """Return the live runs of `stage` below `run`, oldest first."""
-    found = search_all(
-        client, run.info.experiment_id, f"tags.`{PARENT}` = '{run.info.run_id}' and tags.`{STAGE}` = '{stage}'"
-    )
-    return [child for child in found if SUPERSEDED_BY not in child.data.tags]
-
-
-def _live_run(client: MlflowClient, experiment_id: str, dag_run_id: str, stage: str) -> Run | None:
-    found = search_all(client, experiment_id, f"tags.`{DAG_RUN}` = '{dag_run_id}' and tags.`{STAGE}` = '{stage}'")
-    live = [run for run in found if SUPERSEDED_BY not in run.data.tags]
-    return live[-1] if live else None
-
-
-def _ensure_pipeline(client: MlflowClient, experiment_id: str, dag_run_id: str) -> str:
-    run = _live_run(client, experiment_id, dag_run_id, "pipeline")
-    if run is None:
-        tags = {STAGE: "pipeline", DAG_RUN: dag_run_id}
-        run = client.create_run(experiment_id, tags=tags, run_name=dag_run_id)
-    return str(run.info.run_id)
-
-
-def _next_attempt(client: MlflowClient, run: Run, pipeline_id: str) -> Lease:
-    attempt = int(run.data.tags.get(ATTEMPT, 0)) + 1
-    client.set_tag(run.info.run_id, ATTEMPT, str(attempt))
-    if ERROR in run.data.tags:
-        client.delete_tag(run.info.run_id, ERROR)
-    _set_running(client, run.info.run_id)
-    _set_running(client, pipeline_id)
-    return Lease(run.info.run_id, attempt)
-
-
-def _set_running(client: MlflowClient, run_id: str) -> None:
-    client.update_run(run_id, status="RUNNING")
-
-
-def _supersede(client: MlflowClient, run: Run, by: str) -> None:
-    for old in [run, *children(client, run, "trial")]:
-        client.set_tag(old.info.run_id, SUPERSEDED_BY, by)
-        if old.info.status == "RUNNING":
-            client.set_terminated(old.info.run_id, "KILLED")
 
 
 def _read_upstream(client: MlflowClient, run_id: str | None, stage: str) -> dict[str, Run]:

@@ -14,7 +14,8 @@ from mlflow.tracking import MlflowClient
 from retune.errors import RetuneError, Superseded, root_cause
 from retune.experiment import Experiment
 from retune.experiment_file import parse_params, read_experiment
-from retune.handoff import Lease, Stage, end_stage, lease_after, lease_stage, open_stage
+from retune.handoff import Stage, lease_after, open_stage
+from retune.run_tree import Lease, end_stage, lease_stage
 from retune.settings import without_password
 from retune.spark import exit_jvm
 from retune.tracking import connect
@@ -41,7 +42,7 @@ def main(stage: str, work: Callable[[Stage], None], argv: Sequence[str] | None =
     """Run one stage: find or make its MLflow run, do the work, end the run FINISHED or FAILED.
 
     Args:
-        stage: One of `retune.handoff.STAGES`.
+        stage: One of `retune.run_tree.STAGES`.
         work: What the stage does.
         argv: The arguments; by default the process's own.
 

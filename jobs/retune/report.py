@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from retune import handoff, settings
+from retune import handoff, run_tree, settings
 from retune.experiment import Experiment
 from retune.metrics import metrics_for
 from retune.space import flatten
@@ -25,8 +25,8 @@ def build_summary(client: MlflowClient, pipeline_run_id: str) -> str:
     """Return the summary as Markdown; what a run that has not got so far lacks is left out."""
     pipeline = client.get_run(pipeline_run_id)
     experiment = handoff.read_resolved(pipeline_run_id)
-    stages = {name: runs[-1] for name in handoff.STAGES if (runs := handoff.children(client, pipeline, name))}
-    parts = [f"# {experiment.dag_id}: {pipeline.data.tags[handoff.DAG_RUN]}"]
+    stages = {name: runs[-1] for name in run_tree.STAGES if (runs := run_tree.children(client, pipeline, name))}
+    parts = [f"# {experiment.dag_id}: {pipeline.data.tags[run_tree.DAG_RUN]}"]
     if "tune" in stages:
         parts.append(_search_part(stages["tune"], experiment))
     if "evaluate" in stages:

@@ -9,8 +9,9 @@ import time
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from retune import handoff
-from retune.handoff import Stage, children
+from retune import run_tree
+from retune.handoff import Stage
+from retune.run_tree import children
 from retune.search.loop import Trial
 from retune.space import Setting, flatten
 
@@ -32,10 +33,10 @@ class TrialRuns:
     def start(self, number: int, setting: Setting) -> str:
         """Open a trial's run; its setting is there to see from the first moment."""
         tags = {
-            handoff.STAGE: "trial",
-            handoff.DAG_RUN: self._stage.run.data.tags[handoff.DAG_RUN],
-            handoff.PARENT: self._stage.run_id,
-            handoff.ATTEMPT: str(self._stage.attempt),
+            run_tree.STAGE: "trial",
+            run_tree.DAG_RUN: self._stage.run.data.tags[run_tree.DAG_RUN],
+            run_tree.PARENT: self._stage.run_id,
+            run_tree.ATTEMPT: str(self._stage.attempt),
             NUMBER: str(number),
             SETTING: json.dumps(setting),
         }
@@ -54,7 +55,7 @@ class TrialRuns:
             trial.run_id,
             metrics=[Metric(name, value, now, 0) for name, value in values.items()],
             params=[Param(name, str(value)[:_LONGEST_VALUE]) for name, value in flatten(trial.setting).items()],
-            tags=[RunTag(handoff.ERROR, trial.error[:_LONGEST_VALUE])] if trial.error else [],
+            tags=[RunTag(run_tree.ERROR, trial.error[:_LONGEST_VALUE])] if trial.error else [],
         )
         self._client.set_terminated(trial.run_id, "FAILED" if trial.error else "FINISHED")
 
@@ -82,6 +83,6 @@ class TrialRuns:
                     metrics.get(LOSS),
                     measured,
                     metrics.get(DURATION, 0.0),
-                    tags.get(handoff.ERROR),
+                    tags.get(run_tree.ERROR),
                 )
         return [ended[number] for number in sorted(ended)]

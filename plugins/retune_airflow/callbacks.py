@@ -7,7 +7,7 @@ from typing import Any
 
 def fail_pipeline(context: Any) -> None:
     """End the pipeline run of a failed DAG run FAILED."""
-    from retune.handoff import end_pipeline
+    from retune.run_tree import end_pipeline
     from retune.tracking import connect
 
     experiment = "retune/" + context["dag"].dag_id.removeprefix("retune_")

@@ -33,7 +33,7 @@ class StageOperator(SparkSubmitOperator):
     """Runs one stage: finds or makes its MLflow run, submits the job, returns the run's id as XCom.
 
     A retry goes on in the run of the attempt before; a run that FINISHED although Airflow lost its worker is adopted;
-    a task that was cleared gets a new run (see `retune.handoff.lease_stage`).
+    a task that was cleared gets a new run (see `retune.run_tree.lease_stage`).
 
     Args:
         stage: One of the five, also the task's id.
@@ -92,7 +92,7 @@ class StageOperator(SparkSubmitOperator):
 
     def _lease(self, context: Any, upstream_run_id: str | None) -> Any:
         """Find or make the stage's MLflow run, and show the link to it before the job starts."""
-        from retune.handoff import lease_stage
+        from retune.run_tree import lease_stage
         from retune.tracking import connect
 
         client, ti = connect(), context["ti"]

@@ -12,8 +12,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
 from dags.conftest import ROOT
 
-from retune.handoff import STAGES as HANDOFF_STAGES
 from retune.job import build_parser
+from retune.run_tree import STAGES as JOB_STAGES
 from retune_airflow.factory import STAGES
 
 HEAVY = ("pyspark", "hyperopt", "synapse", "numpy", "pandas", "sklearn", "matplotlib", "mlflow")
@@ -48,7 +48,7 @@ def test_structure(shipped):
         "retrain": ["evaluate"],
         "evaluate": [],
     }
-    assert STAGES == HANDOFF_STAGES
+    assert STAGES == JOB_STAGES
 
 
 def test_dag_settings(shipped):

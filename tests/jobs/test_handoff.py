@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from retune import handoff
+from retune import handoff, run_tree
 from retune.errors import BadInput, Superseded
 from retune.experiment import Experiment
-from retune.handoff import lease_stage
+from retune.run_tree import lease_stage
 from retune.tracking import connect
 
 NAME = "retune/toy"
@@ -51,11 +51,11 @@ def live(client, dag_run, stage):
         [client.get_experiment_by_name(NAME).experiment_id],
         f"tags.`retune.dag_run_id` = '{dag_run}' and tags.`retune.stage` = '{stage}'",
     )
-    return [run.info.run_id for run in found if handoff.SUPERSEDED_BY not in run.data.tags]
+    return [run.info.run_id for run in found if run_tree.SUPERSEDED_BY not in run.data.tags]
 
 
 def finish(client, leased):
-    handoff.end_stage(client, leased)
+    run_tree.end_stage(client, leased)
 
 
 def test_a_retry_goes_on_in_the_same_run_as_the_next_attempt(client, dag_run):
@@ -78,7 +78,7 @@ def test_a_cleared_task_gets_a_new_run_and_the_old_one_is_superseded(client, dag
     finish(client, first)
     second = lease(client, dag_run, max_tries=3)
     assert second.run_id != first.run_id
-    assert client.get_run(first.run_id).data.tags[handoff.SUPERSEDED_BY] == second.run_id
+    assert client.get_run(first.run_id).data.tags[run_tree.SUPERSEDED_BY] == second.run_id
     assert live(client, dag_run, "ingest") == [second.run_id]
     assert lease(client, dag_run, max_tries=3).run_id == second.run_id
 
@@ -87,20 +87,20 @@ def test_another_upstream_run_supersedes_a_run_that_was_not_finished(client, dag
     old = lease(client, dag_run, "tune", upstream="featurize-1")
     trial = client.create_run(
         client.get_run(old.run_id).info.experiment_id,
-        tags={handoff.PARENT: old.run_id, handoff.STAGE: "trial", handoff.DAG_RUN: dag_run},
+        tags={run_tree.PARENT: old.run_id, run_tree.STAGE: "trial", run_tree.DAG_RUN: dag_run},
     )
     new = lease(client, dag_run, "tune", upstream="featurize-2")
     assert new.run_id != old.run_id
     for superseded in (old.run_id, trial.info.run_id):
         run = client.get_run(superseded)
-        assert run.data.tags[handoff.SUPERSEDED_BY] == new.run_id
+        assert run.data.tags[run_tree.SUPERSEDED_BY] == new.run_id
         assert run.info.status == "KILLED"
 
 
 def test_a_stage_run_again_makes_the_pipeline_run_again(client, dag_run):
     first = lease(client, dag_run)
     finish(client, first)
-    handoff.end_pipeline(client, NAME, dag_run, "FAILED")
+    run_tree.end_pipeline(client, NAME, dag_run, "FAILED")
     lease(client, dag_run, max_tries=5)
     (pipeline,) = live(client, dag_run, "pipeline")
     assert client.get_run(pipeline).info.status == "RUNNING"
@@ -154,16 +154,16 @@ def test_an_upstream_run_of_another_stage_is_refused(client, dag_run):
 
 def test_an_error_is_on_the_run_until_it_succeeds(client, dag_run):
     leased = lease(client, dag_run)
-    handoff.end_stage(client, leased, "no such column")
+    run_tree.end_stage(client, leased, "no such column")
     assert client.get_run(leased.run_id).info.status == "FAILED"
-    assert client.get_run(leased.run_id).data.tags[handoff.ERROR] == "no such column"
+    assert client.get_run(leased.run_id).data.tags[run_tree.ERROR] == "no such column"
     finish(client, lease(client, dag_run))
     run = client.get_run(leased.run_id)
-    assert (run.info.status, handoff.ERROR in run.data.tags) == ("FINISHED", False)
+    assert (run.info.status, run_tree.ERROR in run.data.tags) == ("FINISHED", False)
 
 
 def test_an_attempt_that_lost_its_run_does_not_end_it(client, dag_run):
     old = lease(client, dag_run)
     new = lease(client, dag_run)
-    handoff.end_stage(client, old, "its Spark application was killed")
+    run_tree.end_stage(client, old, "its Spark application was killed")
     assert client.get_run(new.run_id).info.status == "RUNNING"

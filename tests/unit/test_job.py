@@ -2,8 +2,8 @@
 
 import pytest
 
-from retune.handoff import STAGES
 from retune.job import build_parser
+from retune.run_tree import STAGES
 
 LATER = STAGES[1:]
 

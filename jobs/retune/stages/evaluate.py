@@ -16,10 +16,11 @@ from retune import registry, report
 from retune.data.splits import LABEL, ROW_ID
 from retune.evaluation import score_test
 from retune.features.tabular import FEATURES
-from retune.handoff import DAG_RUN, Stage, end_pipeline
+from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
+from retune.run_tree import DAG_RUN, end_pipeline
 from retune.spark import read_parquet, spark_session
 from retune.stages.ingest import PROFILE
 from retune.trainers import load_trainer
