@@ -51,25 +51,25 @@ def test_fingerprint_is_unmoved_by_the_order_of_columns(fingerprint):
     assert fingerprint(ROWS, KINDS) == fingerprint([(b, a, y) for a, b, y in ROWS], "b string, a bigint, y double")
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        [(1, "p", 0.5), (2, None, 1.5), (2, None, 1.5), (None, "Q", 2.5)],
-        [(1, "p", 0.5), (2, None, 1.5), (2, None, 1.5), (None, "q", math.nextafter(2.5, 3))],
-        [(1, "p", 0.5), (2, None, 1.5), (2, None, 1.5), (0, "q", 2.5)],
-        [(1, "p", 0.5), (2, "", 1.5), (2, None, 1.5), (None, "q", 2.5)],
-        [(1, "p", 0.5), (2, None, 1.5), (None, "q", 2.5)],
-        [*ROWS, ROWS[0]],
-        [*ROWS[:1], *ROWS[3:]],
-        [(1, "q", 0.5), (2, None, 1.5), (2, None, 1.5), (None, "p", 2.5)],
-    ],
-    ids=["text", "last bit", "null to 0", "null to empty", "one less", "one twice", "a pair less", "values swapped"],
-)
+CHANGED = {
+    "text": [*ROWS[:3], (None, "Q", 2.5)],
+    "last bit": [*ROWS[:3], (None, "q", math.nextafter(2.5, 3))],
+    "null to 0": [*ROWS[:3], (0, "q", 2.5)],
+    "null to empty": [ROWS[0], (2, "", 1.5), *ROWS[2:]],
+    "one less": [ROWS[0], *ROWS[2:]],
+    "one twice": [*ROWS, ROWS[0]],
+    "a pair less": [ROWS[0], ROWS[3]],
+    "another pair": [ROWS[0], (3, None, 1.5), (3, None, 1.5), ROWS[3]],
+    "values swapped": [(1, "q", 0.5), *ROWS[1:3], (None, "p", 2.5)],
+}
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED)
 def test_fingerprint_moves_with_any_value(fingerprint, changed):
     assert fingerprint(changed, KINDS) != fingerprint(ROWS, KINDS)
 
 
-@pytest.mark.parametrize("kinds", ["c bigint, b string, y double", "a double, b string, y double"])
+@pytest.mark.parametrize("kinds", ["aa bigint, b string, y double", "a double, b string, y double"])
 def test_fingerprint_moves_with_any_name_or_type(fingerprint, kinds):
     rows = [(float(a) if a and "a double" in kinds else a, b, y) for a, b, y in ROWS]
     assert fingerprint(rows, kinds) != fingerprint(ROWS, KINDS)

@@ -40,7 +40,9 @@ def dag_run(airflow):
     link_while_running = wait_until(lambda: airflow.xcom(DAG, run_id, "ingest", "_link_MlflowRunLink"), 120)
     state_then = airflow.tasks(DAG, run_id)["ingest"]["state"]
 
+    # Late, so that the job is done before Airflow notices; were it not, the retry would rightly take over from it.
     lost = wait_until(lambda: find_driver(airflow, "featurize"), 200, 0.1)
+    wait_until(lambda: list(airflow.home.glob("data/flights/*/*/features")), 200, 0.1)
     lose_worker(lost)
     wait_until(lambda: airflow.runs("featurize", run_id)[0].info.status == "FINISHED", 200)
 
