@@ -200,6 +200,8 @@ spark.ui.showConsoleProgress     false
 spark.sql.session.timeZone       UTC
 # Spark's own default, and the keys of storage accounts.
 spark.redaction.regex            (?i)secret|password|token|access[.]?key|account[.]?key|[.]sas[.]
+# Faster, and a pandas column without any value, which a model may be given, needs no type.
+spark.sql.execution.arrow.pyspark.enabled  true
 # Most frames here are small, and 200 tasks for one cost seconds.
 spark.sql.shuffle.partitions     16
 EOF

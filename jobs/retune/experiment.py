@@ -18,6 +18,7 @@ from retune.space import parameter_names
 SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
 CastType = Literal["double", "string", "boolean"]
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+_LONGEST_S = 366 * 86400
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -33,7 +34,7 @@ def parse_duration(value: object) -> object:
 
 Duration = Annotated[
     int,
-    Field(gt=0, json_schema_extra={"type": ["integer", "string"], "pattern": r"^\d+\s*[smhd]$"}),
+    Field(gt=0, le=_LONGEST_S, json_schema_extra={"type": ["integer", "string"], "pattern": r"^\d+\s*[smhd]$"}),
     BeforeValidator(parse_duration),
 ]
 
@@ -129,8 +130,8 @@ class Promotion(_Section):
 class Scheduling(_Section):
     """How Airflow treats the experiment's DAG."""
 
-    owner: str = "retune"
-    tags: list[str] = []
+    owner: str = Field("retune", min_length=1, max_length=100)
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] = []
     spark_conn_id: str = Field("spark_default", min_length=1)
     retries: int = Field(2, ge=0)
     retry_delay: Duration = Field(30, description="Before the first retry; each further one waits twice as long.")
@@ -156,11 +157,15 @@ class Experiment(_Section):
     @classmethod
     def _check_schedule(cls, schedule: str | None) -> str | None:
         if schedule is not None and schedule not in _PRESETS:
-            from croniter import croniter
+            from croniter import CroniterBadDateError, croniter
 
             # Croniter takes seconds and years too, and aliases that Airflow does not have.
             if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
                 raise ValueError(f"must be a cron expression of five fields, one of {', '.join(_PRESETS)}, or null")
+            try:
+                croniter(schedule).get_next()
+            except CroniterBadDateError:
+                raise ValueError("names a date that never comes") from None
         return schedule
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from retune import settings
 from retune.errors import BadInput, Superseded
 from retune.experiment import Experiment
-from retune.run_tree import DAG_RUN, PARENT, STAGE, STAGES, UPSTREAM, Lease, lease_stage, why_not_current
+from retune.run_tree import DAG_RUN, PARENT, STAGE, STAGES, SUPERSEDED_BY, UPSTREAM, Lease, lease_stage, why_not_current
 
 OUTPUT = "retune.output."
 EXPERIMENT_FILE = "experiment.json"
@@ -144,6 +144,8 @@ def _read_upstream(client: MlflowClient, run_id: str | None, stage: str) -> dict
             raise BadInput(f"{stage} needs the id of a FINISHED {expected} run: give --upstream-run-id")
         run = _get_run(client, run_id)
         _require_stage(run, expected)
+        if by := run.data.tags.get(SUPERSEDED_BY):
+            raise BadInput(f"{expected} run {run_id} was superseded by run {by}; go on from that one")
         if run.info.status != "FINISHED":
             raise BadInput(
                 f"{expected} run {run_id} is {run.info.status}, but {stage} needs a FINISHED one; run it again"

@@ -15,7 +15,8 @@ from retune.errors import RetuneError, Superseded, root_cause
 from retune.experiment import Experiment
 from retune.experiment_file import parse_params, read_experiment
 from retune.handoff import Stage, lease_after, open_stage
-from retune.run_tree import Lease, end_stage, lease_stage
+from retune.report import close_pipeline
+from retune.run_tree import PARENT, STAGES, Lease, end_pipeline, end_stage, lease_stage
 from retune.settings import without_password
 from retune.spark import exit_jvm
 from retune.tracking import connect
@@ -60,7 +61,7 @@ def _exit_code(stage: str, work: Callable[[Stage], None], args: argparse.Namespa
     try:
         _run(connect(), stage, work, args)
     except RetuneError as error:
-        log.error("%s: %s", stage, error)
+        log.error("%s: %s", stage, _one_line(error))
         return error.exit_code
     except Exception as error:
         print(without_password(traceback.format_exc()), flush=True)
@@ -80,12 +81,14 @@ def _run(client: MlflowClient, stage: str, work: Callable[[Stage], None], args: 
             log.info("%s run %s, attempt %d", stage, lease.run_id, lease.attempt)
             work(open_stage(client, stage, lease, resolved))
             end_stage(client, lease)
+        if stage == STAGES[-1]:
+            close_pipeline(client, lease.run_id)
         log.info("%s done: run %s", stage, lease.run_id)
     except Superseded:
         raise  # the run is another attempt's now
     except BaseException as error:
         if lease:
-            _end_failed(client, lease, error)
+            _end_failed(client, lease, error, by_hand=not args.run_id)
         raise
 
 
@@ -96,10 +99,15 @@ def _lease_by_hand(client: MlflowClient, stage: str, resolved: Experiment | None
     return lease_stage(client, resolved.mlflow_experiment, stage, by_hand)
 
 
-def _end_failed(client: MlflowClient, lease: Lease, error: BaseException) -> None:
-    """End the run FAILED; that this fails too, say because MLflow is away, must not hide the first error."""
+def _end_failed(client: MlflowClient, lease: Lease, error: BaseException, by_hand: bool) -> None:
+    """End the run FAILED, and by hand its pipeline run, which is else the DAG's business.
+
+    That this fails too, say because MLflow is away, must not hide the first error.
+    """
     try:
         end_stage(client, lease, _one_line(error))
+        if by_hand:
+            end_pipeline(client, client.get_run(client.get_run(lease.run_id).data.tags[PARENT]), "FAILED")
     except Exception as second:
         log.warning("run %s could not be marked FAILED: %s", lease.run_id, _one_line(second))
 

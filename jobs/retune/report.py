@@ -14,6 +14,13 @@ from retune.metrics import metrics_for
 from retune.space import flatten
 
 
+def close_pipeline(client: MlflowClient, evaluate_run_id: str) -> None:
+    """End the pipeline run of a FINISHED evaluate run, and write its summary."""
+    pipeline = client.get_run(client.get_run(evaluate_run_id).data.tags[run_tree.PARENT])
+    run_tree.end_pipeline(client, pipeline, "FINISHED")
+    log_summary(client, pipeline.info.run_id)
+
+
 def log_summary(client: MlflowClient, pipeline_run_id: str) -> None:
     """Write the summary onto the pipeline run: as its description, and as `summary.md`."""
     text = build_summary(client, pipeline_run_id)

@@ -70,7 +70,7 @@ def lease_stage(
         if same_input and done and max_tries <= int(live.data.tags.get(MAX_TRIES, 0)):
             return Lease(live.info.run_id, int(live.data.tags.get(ATTEMPT, 1)), finished=True)
         if same_input and not done:
-            return _next_attempt(client, live, pipeline_id)
+            return _next_attempt(client, live, pipeline_id, max_tries)
     tags = {STAGE: stage, DAG_RUN: dag_run_id, PARENT: pipeline_id, ATTEMPT: "1", MAX_TRIES: str(max_tries)}
     if upstream_run_id:
         tags[UPSTREAM] = upstream_run_id
@@ -81,15 +81,18 @@ def lease_stage(
     return Lease(run_id, 1)
 
 
-def end_pipeline(client: MlflowClient, experiment: str, dag_run_id: str, status: str) -> None:
-    """End the pipeline run of `dag_run_id` with `status`, and mark KILLED what a killed job left RUNNING below it."""
+def find_pipeline(client: MlflowClient, experiment: str, dag_run_id: str) -> Run | None:
+    """Return the pipeline run of a DAG run, or None where it has none yet."""
     found = client.get_experiment_by_name(experiment)
-    pipeline = found and _live_run(client, found.experiment_id, dag_run_id, "pipeline")
-    if not pipeline:
-        return
+    return _live_run(client, found.experiment_id, dag_run_id, "pipeline") if found else None
+
+
+def end_pipeline(client: MlflowClient, pipeline: Run, status: str) -> None:
+    """End a pipeline run with `status`; if FAILED, mark KILLED what a killed job left RUNNING below it."""
     client.set_terminated(pipeline.info.run_id, status)
     if status == "FAILED":
-        for run in search_all(client, found.experiment_id, f"tags.`{DAG_RUN}` = '{dag_run_id}'"):
+        of_this = f"tags.`{DAG_RUN}` = '{pipeline.data.tags[DAG_RUN]}'"
+        for run in search_all(client, pipeline.info.experiment_id, of_this):
             if run.info.status == "RUNNING" and run.info.run_id != pipeline.info.run_id:
                 client.set_terminated(run.info.run_id, "KILLED")
 
@@ -137,9 +140,11 @@ def _ensure_pipeline(client: MlflowClient, experiment_id: str, dag_run_id: str) 
     return str(run.info.run_id)
 
 
-def _next_attempt(client: MlflowClient, run: Run, pipeline_id: str) -> Lease:
+def _next_attempt(client: MlflowClient, run: Run, pipeline_id: str, max_tries: int) -> Lease:
     attempt = int(run.data.tags.get(ATTEMPT, 0)) + 1
     client.set_tag(run.info.run_id, ATTEMPT, str(attempt))
+    # A clearing that this run was gone on after counts as seen, or a lost worker would have it done again.
+    client.set_tag(run.info.run_id, MAX_TRIES, str(max(max_tries, int(run.data.tags.get(MAX_TRIES, 0)))))
     if ERROR in run.data.tags:
         client.delete_tag(run.info.run_id, ERROR)
     _set_running(client, run.info.run_id)

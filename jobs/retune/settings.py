@@ -46,5 +46,6 @@ def mlflow_ui() -> str:
 
 def without_password(uri: str) -> str:
     """Return `uri` without its user and password, fit for a log or a link."""
+    uri = re.sub(r"(?i)([?&](?:sig|password|token)=)[^&\s]*", r"\1***", uri)
     # As SQLAlchemy reads it: a password may hold a slash, but no @.
     return re.sub(r"(?<=://)[^:/@\s]*(:[^@\s]*)?@", "", uri)

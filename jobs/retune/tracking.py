@@ -24,7 +24,8 @@ def connect() -> MlflowClient:
     """Return a client of the tracking store once that has answered.
 
     Raises:
-        TrackingUnreachable: It did not answer `_ATTEMPTS` times, with waits of 1, 2 and 4 seconds between.
+        TrackingUnreachable: A server did not answer four times, with waits of 1, 2 and 4 seconds between; or a
+            database could not be opened.
     """
     uri = settings.tracking_uri()
     if uri.startswith("sqlite:///"):
@@ -32,21 +33,28 @@ def connect() -> MlflowClient:
     # MLflow's own retries would make an unreachable server hang for minutes at each of ours.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     where = f"MLflow at {settings.without_password(uri)}"
     mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
+    # A database store has retries of its own, of more than a minute.
+    attempts = _ATTEMPTS if uri.startswith("http") else 1
     retrying = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
+        stop=stop_after_attempt(attempts),
         wait=wait_exponential(multiplier=1, max=8),
         before_sleep=lambda _: log.warning("%s does not answer yet; trying again", where),
     )
     try:
-        retrying(client.search_experiments, max_results=1)
+        return retrying(_client_that_answers)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise TrackingUnreachable(
-            f"{where} did not answer in {_ATTEMPTS} tries ({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
+            f"{where} did not answer in {attempts} tries ({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
         ) from cause
+
+
+def _client_that_answers() -> MlflowClient:
+    client = MlflowClient()
+    client.search_experiments(max_results=1)
     return client
 
 

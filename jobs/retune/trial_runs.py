@@ -10,6 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from retune import run_tree
+from retune.errors import Superseded
 from retune.handoff import Stage
 from retune.run_tree import children
 from retune.search.loop import Trial
@@ -44,7 +45,16 @@ class TrialRuns:
         return str(run.info.run_id)
 
     def end(self, trial: Trial) -> None:
-        """Log parameters, metrics and how it ended, then end the run."""
+        """Log parameters, metrics and how it ended, then end the run.
+
+        Raises:
+            Superseded: A newer attempt has taken over, and the trial is its to try: this one is KILLED.
+        """
+        try:
+            self._stage.ensure_current()
+        except Superseded:
+            self._client.set_terminated(trial.run_id, "KILLED")
+            raise
         now = int(time.time() * 1000)
         # A database store has no room for infinities; the error text tells of them.
         values = {name: value for name, value in trial.metrics.items() if math.isfinite(value)}
@@ -65,6 +75,11 @@ class TrialRuns:
             if BEST in run.data.tags and run.info.run_id != best.run_id:
                 self._client.delete_tag(run.info.run_id, BEST)
         self._client.set_tag(best.run_id, BEST, "true")
+
+    def set_aside(self, trials: list[Trial]) -> None:
+        """Take trials out of the search for good; their runs stay to be read."""
+        for trial in trials:
+            self._client.set_tag(trial.run_id, run_tree.SUPERSEDED_BY, self._stage.run_id)
 
     def history(self) -> list[Trial]:
         """Return the trials of earlier attempts by number; one cut off in the middle is marked KILLED and left out."""

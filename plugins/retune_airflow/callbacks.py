@@ -7,8 +7,11 @@ from typing import Any
 
 def fail_pipeline(context: Any) -> None:
     """End the pipeline run of a failed DAG run FAILED."""
-    from retune.run_tree import end_pipeline
+    from retune.run_tree import end_pipeline, find_pipeline
     from retune.tracking import connect
 
     experiment = "retune/" + context["dag"].dag_id.removeprefix("retune_")
-    end_pipeline(connect(), experiment, context["run_id"], "FAILED")
+    client = connect()
+    pipeline = find_pipeline(client, experiment, context["run_id"])
+    if pipeline:
+        end_pipeline(client, pipeline, "FAILED")

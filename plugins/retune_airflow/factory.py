@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from retune.experiment import Experiment
-from retune.experiment_file import ExperimentError, find_experiments, read_experiment
+from retune.experiment_file import ExperimentError, Problem, find_experiments, read_experiment
 from retune_airflow.broken import BrokenExperimentOperator
 from retune_airflow.callbacks import fail_pipeline
 from retune_airflow.docs import describe_broken, describe_experiment
@@ -20,6 +20,7 @@ from retune_airflow.params import JOB_PARAMS, build_params
 
 STAGES = ("ingest", "featurize", "tune", "retrain", "evaluate")
 _START = datetime(2024, 1, 1, tzinfo=UTC)
+_LONGEST_DAG_ID = 240  # Airflow takes 250
 _LONGEST_RETRY_DELAY = timedelta(minutes=30)
 
 
@@ -41,6 +42,9 @@ def _build(path: Path) -> DAG:
         return build_dag(read_experiment(path), path)
     except ExperimentError as error:
         return build_broken_dag(path, error)
+    except Exception as error:  # an import error would take the other files' DAGs with it
+        rule = f"Airflow cannot make a DAG of it: {type(error).__name__}: {error}"
+        return build_broken_dag(path, ExperimentError(path, [Problem(None, "", None, rule)]))
 
 
 def build_dag(experiment: Experiment, path: Path) -> DAG:
@@ -81,7 +85,7 @@ def build_broken_dag(path: Path, error: ExperimentError) -> DAG:
     """Build the DAG that stands for a broken experiment file: no schedule, and one task that fails with the reasons."""
     arguments: dict[str, Any] = {"owner": "retune", "retries": 0}
     with DAG(
-        dag_id="retune_" + re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem),
+        dag_id=("retune_" + re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem))[:_LONGEST_DAG_ID],
         description=f"{path.name} cannot be used",
         doc_md=describe_broken(path, error),
         schedule=None,

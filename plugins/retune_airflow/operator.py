@@ -67,6 +67,7 @@ class StageOperator(SparkSubmitOperator):
         lease = self._lease(context, args.get("--upstream-run-id"))
         if lease.finished:
             self.log.info("run %s is FINISHED already and is adopted; nothing to do", lease.run_id)
+            self._close_pipeline(lease.run_id)
             return str(lease.run_id)
         self.application_args = [*self.application_args, "--run-id", lease.run_id, "--attempt", str(lease.attempt)]
         self.py_files = str(build_archive())
@@ -103,6 +104,14 @@ class StageOperator(SparkSubmitOperator):
         ti.xcom_push(key=MlflowRunLink().xcom_key, value=self.mlflow_link)
         self.log.info("MLflow run: %s", self.mlflow_link)
         return lease
+
+    def _close_pipeline(self, run_id: str) -> None:
+        """Do what the job of the last stage does after it has FINISHED, in case it died in between."""
+        if self.stage == "evaluate":
+            from retune.report import close_pipeline
+            from retune.tracking import connect
+
+            close_pipeline(connect(), run_id)
 
     def _raise_for(self, error: AirflowException) -> None:
         """Tell bad input, which a retry would only meet again, from other failures."""

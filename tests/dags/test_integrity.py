@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
-from dags.conftest import ROOT
+from dags.conftest import ROOT, parse
 
 from retune.job import build_parser
 from retune.run_tree import STAGES as JOB_STAGES
@@ -34,8 +34,6 @@ def test_parsing_looks_up_no_connection(shipped, monkeypatch, tmp_path):
         raise AssertionError("a connection was looked up while parsing")
 
     monkeypatch.setattr(BaseHook, "get_connection", refuse)
-    from dags.conftest import parse
-
     assert parse(ROOT / "experiments", monkeypatch).import_errors == {}
 
 
@@ -135,9 +133,23 @@ def test_a_broken_dag_has_no_schedule_and_tells_what_is_wrong(with_broken):
     assert task.retries == 0
 
 
-def test_a_missing_experiments_folder_is_named(monkeypatch, tmp_path):
-    from dags.conftest import parse
+@pytest.mark.parametrize(
+    "wanted", ["airflow: {retry_delay: 99999999999999999}", "airflow: {stage_timeout: 999999999999d}",
+               f"airflow: {{tags: [{'x' * 120}]}}", 'schedule: "0 0 30 2 *"']
+)  # fmt: skip
+def test_nothing_a_file_says_takes_the_others_away(tmp_path, monkeypatch, wanted):
+    good = (ROOT / "experiments" / "diabetes.yaml").read_text().replace("schedule: null\n", "")
+    (tmp_path / "diabetes.yaml").write_text(good)
+    (tmp_path / "odd.yaml").write_text(good.replace("name: diabetes", "name: odd") + wanted + "\n")
+    (tmp_path / f"{'x' * 248}.yaml").write_text("name: [")
+    bag = parse(tmp_path, monkeypatch)
+    assert bag.import_errors == {}
+    assert len(bag.dags) == 3
+    assert "broken" in bag.dags["retune_odd"].tags
+    assert "broken" not in bag.dags["retune_diabetes"].tags
 
+
+def test_a_missing_experiments_folder_is_named(monkeypatch, tmp_path):
     (error,) = parse(tmp_path / "nowhere", monkeypatch).import_errors.values()
     assert "RETUNE_EXPERIMENTS" in error
 

@@ -7,8 +7,10 @@ import pytest
 from retune import handoff, run_tree
 from retune.errors import BadInput, Superseded
 from retune.experiment import Experiment
-from retune.run_tree import lease_stage
+from retune.run_tree import Lease, lease_stage
+from retune.search.loop import Trial
 from retune.tracking import connect
+from retune.trial_runs import TrialRuns
 
 NAME = "retune/toy"
 
@@ -100,7 +102,7 @@ def test_another_upstream_run_supersedes_a_run_that_was_not_finished(client, dag
 def test_a_stage_run_again_makes_the_pipeline_run_again(client, dag_run):
     first = lease(client, dag_run)
     finish(client, first)
-    run_tree.end_pipeline(client, NAME, dag_run, "FAILED")
+    run_tree.end_pipeline(client, run_tree.find_pipeline(client, NAME, dag_run), "FAILED")
     lease(client, dag_run, max_tries=5)
     (pipeline,) = live(client, dag_run, "pipeline")
     assert client.get_run(pipeline).info.status == "RUNNING"
@@ -167,3 +169,67 @@ def test_an_attempt_that_lost_its_run_does_not_end_it(client, dag_run):
     new = lease(client, dag_run)
     run_tree.end_stage(client, old, "its Spark application was killed")
     assert client.get_run(new.run_id).info.status == "RUNNING"
+
+
+def test_a_failed_pipeline_leaves_nothing_running(client, dag_run):
+    tune = lease(client, dag_run, "tune", upstream="featurize-1")
+    run_tree.end_pipeline(client, run_tree.find_pipeline(client, NAME, dag_run), "FAILED")
+    assert client.get_run(tune.run_id).info.status == "KILLED"
+
+
+def test_a_run_gone_on_with_after_a_clearing_is_adopted_when_its_worker_is_lost(client, dag_run):
+    failed = lease(client, dag_run, max_tries=2)
+    run_tree.end_stage(client, failed, "disk full")
+    cleared = lease(client, dag_run, max_tries=5)
+    assert cleared.run_id == failed.run_id
+    finish(client, cleared)
+    assert lease(client, dag_run, max_tries=5) == Lease(cleared.run_id, 2, finished=True)
+
+
+def test_a_superseded_upstream_run_is_refused(client, dag_run):
+    old = lease(client, dag_run)
+    finish(client, old)
+    new = lease(client, dag_run, max_tries=3)
+    with pytest.raises(BadInput, match=f"was superseded by run {new.run_id}; go on from that one"):
+        handoff.lease_after(client, "featurize", old.run_id)
+
+
+@pytest.fixture
+def tune(client, dag_run):
+    ingest = lease(client, dag_run)
+    handoff.open_stage(client, "ingest", ingest, toy())
+    finish(client, ingest)
+    featurize = lease(client, dag_run, "featurize", ingest.run_id)
+    finish(client, featurize)
+    return handoff.open_stage(client, "tune", lease(client, dag_run, "tune", featurize.run_id))
+
+
+def end_trial(runs, number, loss=None):
+    setting = {"alpha": 0.5}
+    run_id = runs.start(number, setting)
+    error = "disk full" if loss is None else None
+    trial = Trial(number, setting, run_id, loss, {"validation_r2": 0.3}, 1.5, error)
+    runs.end(trial)
+    return trial
+
+
+def test_trials_come_back_as_they_were_told(tune):
+    runs = TrialRuns(tune)
+    told = [end_trial(runs, 0, -0.3), end_trial(runs, 1)]
+    cut_off = runs.start(2, {"alpha": 0.1})
+    assert TrialRuns(tune).history() == told
+    assert tune.client.get_run(cut_off).info.status == "KILLED"
+
+
+def test_trials_set_aside_are_out_of_the_search(tune):
+    runs = TrialRuns(tune)
+    runs.set_aside([end_trial(runs, 0), end_trial(runs, 1)])
+    assert runs.history() == []
+
+
+def test_a_trial_of_an_attempt_that_lost_its_run_is_killed(tune, client, dag_run):
+    lease(client, dag_run, "tune", tune.upstream["featurize"].info.run_id)
+    with pytest.raises(Superseded):
+        end_trial(TrialRuns(tune), 0, -0.3)
+    (trial,) = client.search_runs([tune.experiment_id], f"tags.`mlflow.parentRunId` = '{tune.run_id}'")
+    assert trial.info.status == "KILLED"

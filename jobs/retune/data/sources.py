@@ -100,6 +100,9 @@ def _normalize(rows: DataFrame) -> DataFrame:
     other = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.FractionalType)]
     with_nulls = _columns_with_nulls(rows, whole)
     casts = {name: "double" if name in with_nulls or name in other else "bigint" for name in whole + other}
+    # Parquet as pandas writes it: without a zone, which the session's, UTC, stands in for.
+    naive = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.TimestampNTZType)]
+    casts |= dict.fromkeys(naive, "timestamp")
     return rows.withColumns({name: F.col(quote(name)).cast(kind) for name, kind in casts.items()})
 
 

@@ -76,7 +76,7 @@ def choose_columns(
 
 
 def drop_identifiers(rows: DataFrame, columns: list[Column], most: int) -> tuple[list[Column], dict[str, str]]:
-    """Leave out categories with more than `most` distinct values (approximately) in `rows`, which tell rows apart."""
+    """Leave out categories that tell nothing: with no value in `rows`, or with about more than `most` distinct ones."""
     categories = [column for column in columns if column.kind == "category"]
     if not categories:
         return columns, {}
@@ -84,8 +84,10 @@ def drop_identifiers(rows: DataFrame, columns: list[Column], most: int) -> tuple
     assert counts is not None
     left_out = {
         column.name: f"has about {counts[str(i)]} distinct values, more than features.max_categories = {most}"
+        if counts[str(i)]
+        else "has no value in the train rows"
         for i, column in enumerate(categories)
-        if counts[str(i)] > most
+        if not 0 < counts[str(i)] <= most
     }
     kept = [column for column in columns if column.name not in left_out]
     if not kept:

@@ -12,7 +12,7 @@ from pyspark.errors import AnalysisException
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame
 
-from retune import registry, report
+from retune import registry
 from retune.data.splits import LABEL, ROW_ID
 from retune.evaluation import score_test
 from retune.features.tabular import FEATURES
@@ -20,7 +20,6 @@ from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
-from retune.run_tree import DAG_RUN, end_pipeline
 from retune.spark import read_parquet, spark_session
 from retune.stages.ingest import PROFILE
 from retune.trainers import load_trainer
@@ -32,7 +31,7 @@ _PLOTTED_ROWS = 2000
 
 
 def run(stage: Stage) -> None:
-    """Log `untuned_test_*`, `challenger_test_*` and `champion_test_*`, move the alias if deserved, end the pipeline."""
+    """Log `untuned_test_*`, `challenger_test_*` and `champion_test_*`, move the alias if deserved."""
     experiment, profile = stage.experiment, stage.artifact("ingest", PROFILE)
     classes = profile["classes"]
     with spark_session(f"{experiment.name} evaluate") as spark:
@@ -58,8 +57,6 @@ def run(stage: Stage) -> None:
     stage.ensure_current()
     registry.apply(stage.client, experiment.dag_id, decision)
     log.info("champion %s: %s", "moves" if decision.promote else "stays", decision.reason)
-    end_pipeline(stage.client, experiment.mlflow_experiment, stage.run.data.tags[DAG_RUN], "FINISHED")
-    report.log_summary(stage.client, stage.pipeline_run_id)
 
 
 def _load_model(stage: Stage, uri: str) -> PipelineModel:
@@ -75,7 +72,9 @@ def _score_champion(
         Its version, and why it cannot score today's rows; None each where there is nothing to say.
     """
     experiment = stage.experiment
-    version = registry.champion_version(stage.client, experiment.dag_id)
+    written = _written_decision(stage)
+    # A retry after the alias moved compares with the champion of then.
+    version = written.champion if written else registry.champion_version(stage.client, experiment.dag_id)
     if version is None:
         return None, None
     if version == stage.output("retrain", "challenger"):
@@ -96,9 +95,8 @@ def _decide_once(
     stage: Stage, scores: dict[str, dict[str, float]], champion: str | None, unusable: str | None
 ) -> Decision:
     """Decide, and write the decision down before it is acted on: a retry acts on the same one."""
-    written = stage.client.get_run(stage.run_id).data.tags.get(DECISION)
-    if written:
-        return Decision(**json.loads(written))
+    if written := _written_decision(stage):
+        return written
     name = stage.experiment.search.metric
     decision = decide(
         METRICS[name],
@@ -109,6 +107,11 @@ def _decide_once(
     )
     stage.client.set_tag(stage.run_id, DECISION, json.dumps(decision.as_dict()))
     return decision
+
+
+def _written_decision(stage: Stage) -> Decision | None:
+    text = stage.client.get_run(stage.run_id).data.tags.get(DECISION)
+    return Decision(**json.loads(text)) if text else None
 
 
 def _log_plot(stage: Stage, scored: DataFrame, classes: list[Any]) -> None:

@@ -13,6 +13,7 @@ from retune.data.profile import Profile, check_columns, prepare_target, profile_
 from retune.data.sources import read_source
 from retune.experiment import SklearnData
 from retune.handoff import Stage
+from retune.settings import without_password
 from retune.spark import spark_session
 from retune.trainers import load_trainer
 
@@ -44,7 +45,7 @@ def run(stage: Stage) -> None:
 def source_of(stage: Stage) -> str:
     """Return where the data come from, for people."""
     data = stage.experiment.data
-    return f"sklearn {data.dataset}" if isinstance(data, SklearnData) else data.path
+    return f"sklearn {data.dataset}" if isinstance(data, SklearnData) else without_password(data.path)
 
 
 def _log_profile(stage: Stage, profile: Profile) -> None:

@@ -28,6 +28,10 @@ def run(stage: Stage) -> None:
     trainer, metric = load_trainer(experiment.model.trainer), METRICS[search.metric]
     tracker = TrialRuns(stage)
     history = tracker.history()
+    if history and all(trial.loss is None for trial in history):
+        log.info("all %d trials of earlier attempts failed; starting anew", len(history))
+        tracker.set_aside(history)
+        history = []
     with spark_session(f"{experiment.name} tune") as spark:
         trainer.require(spark)
         train, validation = read_split(spark, stage, "train"), read_split(spark, stage, "validation")
@@ -35,7 +39,6 @@ def run(stage: Stage) -> None:
             score_rows = fit_rows.unionByName(validation_rows)
 
             def objective(setting: Setting) -> dict[str, float]:
-                stage.ensure_current()
                 parameters = {**experiment.model.fixed, **flatten(setting)}
                 with losing_spark_told_apart(spark):
                     model = trainer.fit(fit_rows, parameters, experiment.problem, classes, search.seed)
