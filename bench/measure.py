@@ -1,0 +1,93 @@
+"""What every figure is made of: processes timed side by side, and the ratio of their times."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_TAIL = 40
+
+
+class BenchError(Exception):
+    """A measured process failed: its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one process took, its own processes included.
+
+    Attributes:
+        wall_s: From start to end.
+        cpu_s: User and system time: what other load on the machine moves least.
+    """
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass
+class Figure:
+    """One ratio, measured once a round.
+
+    Attributes:
+        name: As `--only` spells it.
+        title: For a reader.
+        what: What is held against what, in a sentence or two.
+        goal: The most that the ratio should be.
+        ratios: Wall time over wall time, one a round.
+        parts: The seconds behind the ratios by what took them, one a round.
+    """
+
+    name: str
+    title: str
+    what: str
+    goal: float
+    ratios: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    def add(self, ratio: float, parts: Mapping[str, float]) -> None:
+        """Take in one round."""
+        self.ratios.append(ratio)
+        for part, seconds in parts.items():
+            self.parts.setdefault(part, []).append(seconds)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the figure as JSON has it: every round, so that others can compute with it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "what": self.what,
+            "goal": self.goal,
+            "ratio": round(self.ratio, 4),
+            "ratios": [round(ratio, 4) for ratio in self.ratios],
+            "seconds": {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
+        }
+
+
+def time_process(command: Sequence[str], env: Mapping[str, str]) -> Timing:
+    """Run a process to its end and time it.
+
+    Raises:
+        BenchError: It did not exit with 0; the message ends with its last lines.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            tail = "".join(output.readlines()[-_TAIL:])
+            raise BenchError(f"{tail}\n{Path(command[0]).name} {' '.join(command[1:])}: exit code {process.returncode}")
+    return Timing(wall_s, usage.ru_utime + usage.ru_stime)
