@@ -126,7 +126,7 @@ def fit_features(train: DataFrame, columns: list[Column]) -> PipelineModel:
 
 
 def _kind(kind: str) -> Kind | None:
-    if kind in ("string", "varchar", "char"):
+    if kind.startswith(("string", "varchar", "char")):
         return "category"
     if kind in ("boolean", "tinyint", "smallint", "int", "bigint", "float", "double") or kind.startswith("decimal"):
         return "number"
