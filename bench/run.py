@@ -42,7 +42,7 @@ def main() -> int:
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join(_summary(figures)))
+    print("\n".join([*_summary(figures), *_details(figures)]))
     if arguments.only is None:
         _write(figures, machine)
     return 0
@@ -86,6 +86,15 @@ def _summary(figures: list[Figure]) -> list[str]:
     return lines
 
 
+def _details(figures: list[Figure]) -> list[str]:
+    lines: list[str] = []
+    for figure in figures:
+        lines += ["", f"## {figure.title}", "", figure.what, "", "| seconds | median | spread |", "|---|---|---|"]
+        for part, values in figure.parts.items():
+            lines.append(f"| {part} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
+    return lines
+
+
 def _write(figures: list[Figure], machine: dict[str, Any]) -> None:
     result = {"machine": machine, "figures": [figure.as_dict() for figure in figures]}
     (_RESULTS / "benchmarks.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -107,11 +116,7 @@ def _page(figures: list[Figure], machine: dict[str, Any]) -> list[str]:
         f"Measured on {machine['date']}: {machine['system']}, {machine['cores']} cores, {machine['memory_gb']} GiB, "
         f"load average before the start {machine['load_before']:g}; {versions}.",
     ]
-    for figure in figures:
-        lines += ["", f"## {figure.title}", "", figure.what, "", "| seconds | median | spread |", "|---|---|---|"]
-        for part, values in figure.parts.items():
-            lines.append(f"| {part} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
-    return [*lines, ""]
+    return [*lines, *_details(figures), ""]
 
 
 if __name__ == "__main__":
