@@ -28,6 +28,12 @@ def kill_after(jobs, trials, *args):
     return "".join(printed)
 
 
+def driver_of(jvm_pid):
+    """Return the Python driver of a spark-submit; its JVM starts short-lived helpers of its own beside it."""
+    (driver,) = [child for child in psutil.Process(jvm_pid).children() if "tune.py" in " ".join(child.cmdline())]
+    return driver
+
+
 def test_a_killed_search_goes_on_in_the_same_run_and_loses_no_trial(tmp_path, chain):
     jobs = Jobs(tmp_path / "home")
     experiment = write_flights(tmp_path)
@@ -91,7 +97,7 @@ def test_a_driver_whose_jvm_was_killed_blames_no_trial(tmp_path):
     driver = None
     for line in job.stdout:
         if " 1/4  trial" in line:
-            (driver,) = psutil.Process(job.pid).children()
+            driver = driver_of(job.pid)
             job.kill()  # the JVM alone
             break
     psutil.wait_procs([driver], timeout=60)
