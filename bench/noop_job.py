@@ -1,6 +1,7 @@
-"""The job that does nothing: what any PySpark job with MLflow has to import and start."""
+"""The job that does nothing: what any PySpark job that writes to MLflow has to import and start."""
 
 import mlflow
+import mlflow.store.tracking.sqlalchemy_store
 import mlflow.tracking
 import pyspark.ml
 from pyspark.sql import SparkSession

@@ -3,7 +3,6 @@
 import sys
 
 from retune.job import main
-from retune.stages import evaluate
 
 if __name__ == "__main__":
-    sys.exit(main("evaluate", evaluate.run))
+    sys.exit(main("evaluate"))

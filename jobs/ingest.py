@@ -3,7 +3,6 @@
 import sys
 
 from retune.job import main
-from retune.stages import ingest
 
 if __name__ == "__main__":
-    sys.exit(main("ingest", ingest.run))
+    sys.exit(main("ingest"))

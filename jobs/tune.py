@@ -3,7 +3,6 @@
 import sys
 
 from retune.job import main
-from retune.stages import tune
 
 if __name__ == "__main__":
-    sys.exit(main("tune", tune.run))
+    sys.exit(main("tune"))

@@ -53,3 +53,9 @@ def root_cause(error: BaseException) -> str:
     while cause.getCause() is not None:
         cause = cause.getCause()
     return str(cause.getMessage() or cause.toString()).strip()
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in a line for a log: a `RetuneError` is its message, any other has its type's name."""
+    text = root_cause(error)
+    return text if isinstance(error, RetuneError) else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"

@@ -108,7 +108,7 @@ def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experime
     """
     run = _get_run(client, lease.run_id)
     _require_stage(run, name)
-    upstream = _read_upstream(client, run.data.tags.get(UPSTREAM), name)
+    upstream = read_upstream(client, run.data.tags.get(UPSTREAM), name)
     pipeline_id = run.data.tags[PARENT]
     if resolved is not None:
         client.log_dict(pipeline_id, resolved.model_dump(mode="json"), EXPERIMENT_FILE)
@@ -131,13 +131,17 @@ def lease_after(client: MlflowClient, stage: str, upstream_run_id: str) -> Lease
     Raises:
         BadInput: The upstream run is unknown, not FINISHED, or not of the stage before.
     """
-    upstream = _read_upstream(client, upstream_run_id, stage)[STAGES[STAGES.index(stage) - 1]]
+    upstream = read_upstream(client, upstream_run_id, stage)[STAGES[STAGES.index(stage) - 1]]
     experiment = client.get_experiment(upstream.info.experiment_id).name
     return lease_stage(client, experiment, stage, upstream.data.tags[DAG_RUN], upstream_run_id)
 
 
-def _read_upstream(client: MlflowClient, run_id: str | None, stage: str) -> dict[str, Run]:
-    """Follow the chain of upstream runs back to ingest; each must be FINISHED and of the stage expected there."""
+def read_upstream(client: MlflowClient, run_id: str | None, stage: str) -> dict[str, Run]:
+    """Follow the chain of upstream runs back to ingest; return them by stage.
+
+    Raises:
+        BadInput: One is unknown, not FINISHED, superseded, or not of the stage expected there.
+    """
     runs: dict[str, Run] = {}
     for expected in reversed(STAGES[: STAGES.index(stage)]):
         if not run_id:

@@ -6,20 +6,13 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from importlib import import_module
 
-from mlflow.tracking import MlflowClient
-
-from retune.errors import RetuneError, Superseded, root_cause
-from retune.experiment import Experiment
+from retune.errors import RetuneError, one_line
 from retune.experiment_file import parse_params, read_experiment
-from retune.handoff import Stage, lease_after, open_stage
-from retune.report import close_pipeline
-from retune.run_tree import PARENT, STAGES, Lease, end_pipeline, end_stage, lease_stage
 from retune.settings import without_password
-from retune.spark import exit_jvm
-from retune.tracking import connect
+from retune.spark import exit_jvm, start_early
 
 log = logging.getLogger("retune")
 
@@ -39,12 +32,11 @@ def build_parser(stage: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(stage: str, work: Callable[[Stage], None], argv: Sequence[str] | None = None) -> int:
+def main(stage: str, argv: Sequence[str] | None = None) -> int:
     """Run one stage: find or make its MLflow run, do the work, end the run FINISHED or FAILED.
 
     Args:
         stage: One of `retune.run_tree.STAGES`.
-        work: What the stage does.
         argv: The arguments; by default the process's own.
 
     Returns:
@@ -52,69 +44,45 @@ def main(stage: str, work: Callable[[Stage], None], argv: Sequence[str] | None =
     """
     args = build_parser(stage).parse_args(argv)
     _set_up_logging()
-    code = _exit_code(stage, work, args)
+    code = _exit_code(stage, args)
     exit_jvm(code)
     return code
 
 
-def _exit_code(stage: str, work: Callable[[Stage], None], args: argparse.Namespace) -> int:
+def _exit_code(stage: str, args: argparse.Namespace) -> int:
     try:
-        _run(connect(), stage, work, args)
+        _run(stage, args)
     except RetuneError as error:
-        log.error("%s: %s", stage, _one_line(error))
+        log.error("%s: %s", stage, without_password(one_line(error)))
         return error.exit_code
     except Exception as error:
         print(without_password(traceback.format_exc()), flush=True)
-        log.error("%s: %s", stage, _one_line(error))
+        log.error("%s: %s", stage, without_password(one_line(error)))
         return RetuneError.exit_code
     return 0
 
 
-def _run(client: MlflowClient, stage: str, work: Callable[[Stage], None], args: argparse.Namespace) -> None:
-    lease = Lease(args.run_id, args.attempt) if args.run_id else None
-    try:
-        resolved = read_experiment(args.experiment, parse_params(args.params)) if stage == "ingest" else None
-        lease = lease or _lease_by_hand(client, stage, resolved, args)
-        if lease.finished:
-            log.info("%s was FINISHED before; nothing to do", stage)
-        else:
-            log.info("%s run %s, attempt %d", stage, lease.run_id, lease.attempt)
-            work(open_stage(client, stage, lease, resolved))
-            end_stage(client, lease)
-        if stage == STAGES[-1]:
-            close_pipeline(client, lease.run_id)
-        log.info("%s done: run %s", stage, lease.run_id)
-    except Superseded:
-        raise  # the run is another attempt's now
-    except BaseException as error:
-        if lease:
-            _end_failed(client, lease, error, by_hand=not args.run_id)
-        raise
+def _run(stage: str, args: argparse.Namespace) -> None:
+    if args.run_id and _reads_well(stage, args):
+        start_early()  # the JVM and Python's import of MLflow take about as long: side by side, not in a row
+    import_module("retune.stage_run").run_stage(stage, args)
 
 
-def _lease_by_hand(client: MlflowClient, stage: str, resolved: Experiment | None, args: argparse.Namespace) -> Lease:
-    if resolved is None:
-        return lease_after(client, stage, args.upstream_run_id)
-    by_hand = f"by-hand-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}"
-    return lease_stage(client, resolved.mlflow_experiment, stage, by_hand)
+def _reads_well(stage: str, args: argparse.Namespace) -> bool:
+    """Return whether no bad input is in sight that should be told of before a session starts.
 
-
-def _end_failed(client: MlflowClient, lease: Lease, error: BaseException, by_hand: bool) -> None:
-    """End the run FAILED, and by hand its pipeline run, which is else the DAG's business.
-
-    That this fails too, say because MLflow is away, must not hide the first error.
+    What only MLflow can tell, the operator has checked; an error found here, `run_stage` meets again and writes down.
     """
+    if stage != "ingest":
+        return True
+    from retune.trainers import load_trainer  # brings libraries that the other stages need not wait for
+
     try:
-        end_stage(client, lease, _one_line(error))
-        if by_hand:
-            end_pipeline(client, client.get_run(client.get_run(lease.run_id).data.tags[PARENT]), "FAILED")
-    except Exception as second:
-        log.warning("run %s could not be marked FAILED: %s", lease.run_id, _one_line(second))
-
-
-def _one_line(error: BaseException) -> str:
-    text = without_password(root_cause(error))
-    return text if isinstance(error, RetuneError) else f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+        experiment = read_experiment(args.experiment, parse_params(args.params))
+        load_trainer(experiment.model.trainer).check(experiment)
+    except RetuneError:
+        return False
+    return True
 
 
 def _set_up_logging() -> None:

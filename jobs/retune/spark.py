@@ -5,15 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+
 from retune.errors import BadInput, RetuneError, SparkLost
+
+_early: Future[SparkSession] | None = None
+
+
+def start_early() -> None:
+    """Start the Spark application from another thread; `spark_session` waits for it, and meets whatever went wrong."""
+    global _early
+    starter = ThreadPoolExecutor(1)
+    _early = session = starter.submit(_start)
+    # A JVM's first query costs a second more than its next; nobody waits for this one.
+    starter.submit(lambda: session.result().range(1).collect())
 
 
 @contextmanager
@@ -23,15 +39,22 @@ def spark_session(name: str) -> Iterator[SparkSession]:
     Raises:
         BadInput: There is no Java to run it.
     """
-    require_java()
-    spark = SparkSession.builder.appName(name).config("spark.sql.session.timeZone", "UTC").getOrCreate()
-    spark.sparkContext.setLogLevel("WARN")
+    spark = _early.result() if _early else _start(name)
     try:
         with losing_spark_told_apart(spark):
             yield spark
     finally:
         with suppress(Py4JError, OSError):  # it may be gone
-            spark.stop()
+            # `spark.stop()` waits up to a second for PySpark's own server, which below spark-submit ends anyway.
+            (spark.sparkContext._jsc if _below_spark_submit() else spark).stop()
+
+
+def _start(name: str | None = None) -> SparkSession:
+    require_java()
+    builder = SparkSession.builder.appName(name) if name else SparkSession.builder
+    spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    return spark
 
 
 @contextmanager
@@ -55,19 +78,33 @@ def losing_spark_told_apart(spark: SparkSession) -> Iterator[None]:
         raise
 
 
+def load_pipeline(uri: str) -> PipelineModel:
+    """Load a saved pipeline of Spark's own stages and trainers'.
+
+    By Java's reader: `PipelineModel.load` would start a Python worker, for a second, to find that it may.
+    """
+    from pyspark.ml import PipelineModel  # here, since it brings NumPy, and the session is to start before
+    from pyspark.ml.util import JavaMLReader
+
+    return cast(PipelineModel, JavaMLReader(PipelineModel).load(uri))
+
+
 def exit_jvm(code: int) -> None:
     """End the JVM that spark-submit started, with the job's exit code.
 
     SynapseML leaves a thread pool behind for every fit, which ends only when the garbage collector happens upon it;
     until then the JVM, and with it spark-submit, would outlive the job, at times forever.
     """
-    below_spark_submit = "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is not None
     # There the JVM is YARN's application master, which ends itself and takes any other exit for a failure.
     is_application_master = "APPLICATION_WEB_PROXY_BASE" in os.environ
-    if not below_spark_submit or is_application_master:
+    if not _below_spark_submit() or is_application_master:
         return
     with suppress(Py4JError):  # the answer never comes
         SparkContext._gateway.jvm.java.lang.System.exit(code)
+
+
+def _below_spark_submit() -> bool:
+    return "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is not None
 
 
 def require_java() -> None:

@@ -93,10 +93,15 @@ class StageOperator(SparkSubmitOperator):
 
     def _lease(self, context: Any, upstream_run_id: str | None) -> Any:
         """Find or make the stage's MLflow run, and show the link to it before the job starts."""
+        from retune.handoff import read_upstream
         from retune.run_tree import lease_stage
         from retune.tracking import connect
 
         client, ti = connect(), context["ti"]
+        try:
+            read_upstream(client, upstream_run_id, self.stage)
+        except BadInput as error:
+            raise AirflowFailException(str(error)) from error
         experiment = "retune/" + self.dag_id.removeprefix("retune_")
         lease = lease_stage(client, experiment, self.stage, context["run_id"], upstream_run_id, ti.max_tries)
         experiment_id = client.get_run(lease.run_id).info.experiment_id

@@ -9,9 +9,10 @@ import pytest
 from jobs.conftest import ROOT
 from mlflow.tracking import MlflowClient
 
+from retune import job
 from retune.errors import BadInput, TrackingUnreachable
 from retune.job import main
-from retune.stages import featurize, ingest
+from retune.stages import ingest
 
 TABLE = "a,b,y\n" + "\n".join(f"{n},{'x' if n % 2 else 'z'},{n * n % 7}" for n in range(200)) + "\n"
 FILE = """\
@@ -39,7 +40,7 @@ def run_ingest(folder, text=FILE, table=TABLE):
     (folder / "toy.yaml").write_text(text)
     if table is not None:
         (folder / "toy.csv").write_text(table)
-    return main("ingest", ingest.run, ["--experiment", str(folder / "toy.yaml")])
+    return main("ingest", ["--experiment", str(folder / "toy.yaml")])
 
 
 def stage_runs(home):
@@ -74,6 +75,19 @@ def test_parameters_are_checked_before_a_session_starts(home, monkeypatch, caplo
     monkeypatch.setattr(ingest, "spark_session", refuse)
     assert run_ingest(home, FILE.replace(old, new)) == BadInput.exit_code
     assert_one_failed_run(home, caplog, message)
+
+
+@pytest.mark.parametrize(("old", "new"), [("numLeaves: 4", "numLeavs: 4"), ("metric: r2", "metric: r3")])
+def test_a_submitted_ingest_starts_spark_early_only_for_a_file_that_reads_well(home, monkeypatch, old, new):
+    started = []
+    monkeypatch.setattr(job, "start_early", lambda: started.append(True))
+    (home / "toy.yaml").write_text(FILE)
+    submitted = ["--experiment", str(home / "toy.yaml"), "--run-id", "unknown"]
+    assert main("ingest", submitted) == BadInput.exit_code
+    assert started == [True]
+    (home / "toy.yaml").write_text(FILE.replace(old, new))
+    assert main("ingest", submitted) == BadInput.exit_code
+    assert started == [True]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +126,7 @@ def assert_one_failed_run(home, caplog, message):
 def test_rows_too_few_for_the_split_fail_featurize(home, caplog):
     assert run_ingest(home, table="".join(TABLE.splitlines(keepends=True)[:25])) == 0
     (run,) = stage_runs(home)
-    assert main("featurize", featurize.run, ["--upstream-run-id", run.info.run_id]) == BadInput.exit_code
+    assert main("featurize", ["--upstream-run-id", run.info.run_id]) == BadInput.exit_code
     assert "would have" in caplog.text
     assert "rows, but needs 10 at least" in caplog.text
     failed = next(run for run in stage_runs(home) if run.data.tags["retune.stage"] == "featurize")

@@ -72,13 +72,15 @@ def test_a_thread_that_a_library_left_behind_does_not_keep_the_job_alive(tmp_pat
     script.write_text(
         "import sys\n"
         "from retune.job import main\n"
+        "from retune.stages import ingest\n"
         "from retune.spark import spark_session\n"
         "def leak(stage):\n"
         "    with spark_session('leaky') as spark:\n"
         "        pool = spark._jvm.java.util.concurrent.Executors.newFixedThreadPool(1)\n"
         "        pool.submit(spark._jvm.java.lang.Thread())\n"
         "        main.pool = pool\n"
-        "sys.exit(main('ingest', leak))\n"
+        "ingest.run = leak\n"
+        "sys.exit(main('ingest'))\n"
     )
     jobs = Jobs(tmp_path / "home")
     experiment = write_flights(tmp_path, rows=20)

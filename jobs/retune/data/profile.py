@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from typing import Any, TypedDict
 
@@ -71,32 +72,27 @@ def prepare_target(rows: DataFrame, experiment: Experiment) -> DataFrame:
     """Drop rows without a target and give it the problem's type: double, or one that names classes exactly.
 
     Raises:
-        BadInput: A regression target that is no number or infinite, or a classification target that is no text,
-            integer or boolean.
+        BadInput: A regression target that is no number, or a classification target that is no text, integer or
+            boolean.
     """
     target = experiment.data.target
     kind = rows.schema[target].dataType
     column = F.col(quote(target))
     present = column.isNotNull() & (~F.isnan(column) if isinstance(kind, T.DoubleType) else F.lit(True))
     rows = rows.where(present)
-    if rows.isEmpty():
-        return rows  # a column without values has no type to speak of
     if experiment.problem == "regression":
-        if not isinstance(kind, T.NumericType):
-            raise BadInput(
-                f"data.target = {target!r}: regression needs a number, but the column is {kind.simpleString()}"
-            )
-        infinite = F.abs(column.cast("double")) == float("inf")
-        if not rows.where(infinite).isEmpty():
-            raise BadInput(f"data.target = {target!r}: has infinite values, which nothing can predict; remove them")
-        return rows.withColumn(target, column.cast("double"))
+        if isinstance(kind, T.NumericType):
+            return rows.withColumn(target, column.cast("double"))
+        if rows.isEmpty():
+            return rows  # a column without values has no type to speak of
+        raise BadInput(f"data.target = {target!r}: regression needs a number, but the column is {kind.simpleString()}")
     if isinstance(kind, T.DoubleType):
         if rows.where(column != F.floor(column)).limit(1).count():
             raise BadInput(
                 f"data.target = {target!r}: has fractions, which name no classes; use problem: regression, or labels"
             )
         return rows.withColumn(target, column.cast("bigint"))
-    if not isinstance(kind, (T.StringType, T.LongType, T.BooleanType)):
+    if not isinstance(kind, (T.StringType, T.LongType, T.BooleanType)) and not rows.isEmpty():
         raise BadInput(f"data.target = {target!r}: a column of {kind.simpleString()} names no classes")
     return rows
 
@@ -105,7 +101,7 @@ def profile_rows(rows: DataFrame, rows_without_target: int, experiment: Experime
     """Look at all rows once (twice for classes) and refuse what nothing can be learnt from.
 
     Raises:
-        BadInput: No row, a constant target, one class only, or too many classes for the problem.
+        BadInput: No row, a constant or infinite target, one class only, or too many classes for the problem.
     """
     target = quote(experiment.data.target)
     row_hash = F.expr(hash_of_rows(rows.columns)).cast("decimal(20,0)")
@@ -121,6 +117,10 @@ def profile_rows(rows: DataFrame, rows_without_target: int, experiment: Experime
     if seen["rows"] == 0:
         missing = f" (all {rows_without_target} rows lack the target)" if rows_without_target else ""
         raise BadInput(f"data: no rows to learn from{missing}")
+    if {math.inf, -math.inf} & {seen["least"], seen["greatest"]}:
+        raise BadInput(
+            f"data.target = {experiment.data.target!r}: has infinite values, which nothing can predict; remove them"
+        )
     if seen["least"] == seen["greatest"]:
         what = "a constant" if experiment.problem == "regression" else "one class only"
         raise BadInput(

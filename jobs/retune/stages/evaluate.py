@@ -20,7 +20,7 @@ from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
-from retune.spark import read_parquet, spark_session
+from retune.spark import load_pipeline, read_parquet, spark_session
 from retune.stages.ingest import PROFILE
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION
@@ -37,8 +37,8 @@ def run(stage: Stage) -> None:
     with spark_session(f"{experiment.name} evaluate") as spark:
         load_trainer(experiment.model.trainer).require(spark)
         raw = read_parquet(spark, stage.output("featurize", "test")).drop(FEATURES).cache()
-        log.info("scoring on %d test rows", raw.count())
-        untuned = PipelineModel.load(stage.output("retrain", "untuned_model"))
+        log.info("scoring on the test rows")
+        untuned = load_pipeline(stage.output("retrain", "untuned_model"))
         scored = _load_model(stage, stage.output("retrain", "challenger_model")).transform(raw).cache()
         scores = {
             "untuned": score_test(untuned.transform(raw), experiment.problem, len(classes)),

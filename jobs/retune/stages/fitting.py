@@ -28,8 +28,7 @@ def read_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
 @contextmanager
 def laid_out(rows: DataFrame, trainer: Trainer) -> Iterator[DataFrame]:
     """Arrange `rows` for the trainer and hold them, in memory where they fit and on disk where not."""
-    count = rows.count()
-    held = trainer.layout(rows, count, Slots.of(rows.sparkSession)).persist(StorageLevel.MEMORY_AND_DISK)
+    held = trainer.layout(rows, Slots.of(rows.sparkSession)).persist(StorageLevel.MEMORY_AND_DISK)
     partitions = held.rdd.getNumPartitions()
     log.info("%d rows in %d partition%s", held.count(), partitions, "" if partitions == 1 else "s")
     try:

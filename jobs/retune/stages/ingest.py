@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
         log.info("reading %s", source_of(stage))
         raw = read_source(spark, experiment.data).cache()
         check_columns(raw, experiment)
-        rows = prepare_target(raw, experiment).cache()
+        rows = prepare_target(raw, experiment)
         profile = profile_rows(rows, raw.count() - rows.count(), experiment)
         log.info("%d rows, %d columns, fingerprint %s", profile["rows"], len(profile["schema"]), profile["fingerprint"])
         if profile["rows_without_target"]:

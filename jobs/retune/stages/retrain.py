@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from retune.handoff import Stage
 from retune.registry import register_challenger, version_of_run
 from retune.space import flatten
-from retune.spark import quote, read_parquet, spark_session
+from retune.spark import load_pipeline, quote, read_parquet, spark_session
 from retune.stages.featurize import FEATURE_LIST
 from retune.stages.fitting import laid_out, read_split
 from retune.stages.ingest import PROFILE, mlflow_schema
@@ -35,7 +35,7 @@ def run(stage: Stage) -> None:
     best = {**experiment.model.fixed, **flatten(json.loads(stage.output("tune", "best_setting")))}
     with spark_session(f"{experiment.name} retrain") as spark:
         trainer.require(spark)
-        features = PipelineModel.load(stage.output("featurize", "features"))
+        features = load_pipeline(stage.output("featurize", "features"))
         rows = read_split(spark, stage, "train").unionByName(read_split(spark, stage, "validation"))
         with laid_out(rows, trainer) as fit_rows:
             log.info("fitting the best setting: %s", best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 from retune.evaluation import score_splits
 from retune.handoff import Stage
@@ -45,7 +46,9 @@ def run(stage: Stage) -> None:
                     return score_splits(model.transform(score_rows), experiment.problem, classes, search.metric)
 
             budget = Budget(search.max_trials, search.timeout)
+            started = time.monotonic()
             result = run_search(build_engine(search), objective, tracker, metric, budget, history)
+            search_s = time.monotonic() - started
             sizes = {
                 "fit_rows": fit_rows.count(),
                 "validation_rows": validation_rows.count(),
@@ -55,7 +58,9 @@ def run(stage: Stage) -> None:
     tracker.mark_best(result.best)
     log.info("best: trial %d %s", result.best.number, result.best.setting)
     failed = sum(trial.loss is None for trial in result.trials)
-    stage.log_metrics({**result.best.metrics, **sizes, "trials": len(result.trials), "failed_trials": failed})
+    stage.log_metrics(
+        {**result.best.metrics, **sizes, "search_s": search_s, "trials": len(result.trials), "failed_trials": failed}
+    )
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
     stage.client.log_figure(stage.run_id, plot_search(result.trials, metric), "search.png")
     stage.publish(best_setting=json.dumps(result.best.setting), best_trial=result.best.run_id)

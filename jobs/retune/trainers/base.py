@@ -66,7 +66,7 @@ class Trainer(ABC):
             `retune_probability` (vector, one slot a class).
         """
 
-    def layout(self, rows: DataFrame, count: int, slots: Slots) -> DataFrame:
+    def layout(self, rows: DataFrame, slots: Slots) -> DataFrame:
         """Arrange rows for the fit; the default leaves them as they are."""
         return rows
 

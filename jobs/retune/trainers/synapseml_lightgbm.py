@@ -58,13 +58,13 @@ class SynapseMLLightGBM(Trainer):
                 "or give spark-submit `--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
             ) from error
 
-    def layout(self, rows: DataFrame, count: int, slots: Slots) -> DataFrame:
+    def layout(self, rows: DataFrame, slots: Slots) -> DataFrame:
         """Give each executor one partition, in an order that hangs on the rows alone.
 
         A fit waits until all its tasks run at once and uses all cores of an executor from one task, so more partitions
         gain nothing and could deadlock it; the order makes a fit repeatable whatever wrote the rows.
         """
-        partitions = max(1, min(slots.executors, count // _ROWS_PER_TASK))
+        partitions = max(1, min(slots.executors, rows.count() // _ROWS_PER_TASK)) if slots.executors > 1 else 1
         spread = rows.repartition(partitions, ROW_ID) if partitions > 1 else rows.coalesce(1)
         return spread.sortWithinPartitions(ROW_ID)
 
