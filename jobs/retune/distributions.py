@@ -26,6 +26,18 @@ class Distribution(BaseModel):
         """Whether every value is a whole number."""
         return False
 
+    def size(self) -> int:
+        """Return how many values there are.
+
+        Raises:
+            ValueError: More than can be counted.
+        """
+        raise ValueError(f"{type(self).__name__.lower()} is continuous")
+
+    def value_at(self, index: int) -> Number:
+        """Return the value at `index` in rising order, from 0 to `size() - 1`."""
+        raise ValueError(f"{type(self).__name__.lower()} is continuous")
+
     def to_value(self, raw: Number) -> Number:
         """Return the value a trial gets for the number an engine drew."""
         return float(raw)
@@ -33,6 +45,22 @@ class Distribution(BaseModel):
     def contains(self, value: object) -> bool:
         """Tell whether `value` can be drawn from this distribution."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it contains")
+
+    def nearest(self, value: object) -> Number:
+        """Return the value of this distribution that is nearest to `value`.
+
+        Raises:
+            ValueError: There is none, or `value` is no number.
+        """
+        if not _is_number(value):
+            raise ValueError(f"{value!r} is no number")
+        near = self.to_value(self._clamp(value))
+        if not self.contains(near):
+            raise ValueError(f"{value!r} is not near any value")
+        return near
+
+    def _clamp(self, value: Number) -> Number:
+        return value
 
 
 class _Bounded(Distribution):
@@ -47,6 +75,9 @@ class _Bounded(Distribution):
 
     def contains(self, value: object) -> bool:
         return _is_number(value) and self.low <= value <= self.high
+
+    def _clamp(self, value: Number) -> Number:
+        return min(max(value, self.low), self.high)
 
 
 class _Positive(_Bounded):
@@ -74,6 +105,12 @@ class _Quantized(_Bounded):
         """Return the multiple of `q` nearest to `raw` within the bounds; Hyperopt alone may round to one outside."""
         steps = min(max(round(raw / self.q), self._lowest()), self._highest())
         return _multiple(steps, self.q, as_int=_all_integers(self.low, self.high, self.q))
+
+    def size(self) -> int:
+        return self._highest() - self._lowest() + 1
+
+    def value_at(self, index: int) -> Number:
+        return self.to_value((self._lowest() + index) * self.q)
 
     @property
     def whole(self) -> bool:
@@ -186,12 +223,23 @@ class _Integer(_Bounded):
     def to_value(self, raw: Number) -> Number:
         return int(raw)
 
+    def nearest(self, value: object) -> Number:
+        if not _is_number(value):
+            raise ValueError(f"{value!r} is no number")
+        return self.value_at(min(max(round(value) - self.low, 0), self.size() - 1))
+
+    def value_at(self, index: int) -> Number:
+        return self.low + index
+
 
 class UniformInt(_Integer):
     """An integer between low and high, both inclusive."""
 
     type: Literal["uniformint"]
     high: int = Field(description="Largest value (inclusive).")
+
+    def size(self) -> int:
+        return self.high - self.low + 1
 
     def contains(self, value: object) -> bool:
         return _is_integer(value) and self.low <= value <= self.high
@@ -202,6 +250,9 @@ class RandInt(_Integer):
 
     type: Literal["randint"]
     high: int = Field(description="One more than the largest value (exclusive).")
+
+    def size(self) -> int:
+        return self.high - self.low
 
     @model_validator(mode="after")
     def _check_width(self) -> RandInt:

@@ -38,8 +38,18 @@ class Superseded(RetuneError):
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class TrialHung(RetuneError):
+    """A trial ran past its time, and only the application's end can end it: submit again, and the search goes on."""
+
+    exit_code = 71  # EX_OSERR
+
+
 class AllTrialsFailed(RetuneError):
     """The search spent its budget and not one trial succeeded."""
+
+
+class TooManyFailedTrials(RetuneError):
+    """More trials failed than `max_failed_trials` allows."""
 
 
 def root_cause(error: BaseException) -> str:

@@ -5,45 +5,22 @@ Light on purpose: Airflow imports this at every parse. `retune.experiment_file` 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
-from retune.distributions import Space, Value
-from retune.metrics import MetricName, Problem, metrics_for
-from retune.space import parameter_names
+from retune.distributions import Value
+from retune.metrics import Problem, metrics_for
+from retune.search_section import MEASURED, Search, parse_constraint
+from retune.section import Duration, Section, cross_error
+from retune.space import Setting, locate, parameter_names
 
 SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
 CastType = Literal["double", "string", "boolean"]
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
-_LONGEST_S = 366 * 86400
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_duration(value: object) -> object:
-    """Turn "90s", "30m", "6h" or "1d" into seconds; anything else is left for pydantic to judge."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
-        if not match:
-            raise ValueError('must be a number followed by s, m, h or d, such as "30m"')
-        return int(match[1]) * _SECONDS[match[2]]
-    return value
-
-
-Duration = Annotated[
-    int,
-    Field(gt=0, le=_LONGEST_S, json_schema_extra={"type": ["integer", "string"], "pattern": r"^\d+\s*[smhd]$"}),
-    BeforeValidator(parse_duration),
-]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class SklearnData(_Section):
+class SklearnData(Section):
     """A data set of scikit-learn; all but california_housing ship with it."""
 
     source: Literal["sklearn"]
@@ -51,7 +28,7 @@ class SklearnData(_Section):
     target: str = Field(min_length=1, description="The column to predict.")
 
 
-class FileData(_Section):
+class FileData(Section):
     """CSV or Parquet, a file or a folder of them."""
 
     source: Literal["file"]
@@ -66,7 +43,7 @@ class FileData(_Section):
 Data = Annotated[SklearnData | FileData, Field(discriminator="source")]
 
 
-class Split(_Section):
+class Split(Section):
     """How rows are told apart into train, validation and test: by a seeded hash of their key columns."""
 
     validation: float = Field(0.15, gt=0, lt=1, description="Fraction of all rows that trials are scored on.")
@@ -84,7 +61,7 @@ class Split(_Section):
         return self
 
 
-class Features(_Section):
+class Features(Section):
     """Which columns become features; without it, every numeric, string and boolean one but the target does."""
 
     columns: list[str] | None = Field(None, min_length=1, description="Only these columns.")
@@ -101,7 +78,7 @@ class Features(_Section):
         return self
 
 
-class Model(_Section):
+class Model(Section):
     """The model family, and the setting it had before tuning."""
 
     trainer: Literal["synapseml_lightgbm"]
@@ -109,25 +86,13 @@ class Model(_Section):
     untuned: dict[str, Value] = Field({}, description="Parameters of the fit that tuning has to beat.")
 
 
-class Search(_Section):
-    """The hunt for the best setting."""
-
-    engine: Literal["hyperopt"] = "hyperopt"
-    algorithm: Literal["tpe", "rand", "anneal"] = "tpe"
-    metric: MetricName
-    max_trials: int = Field(gt=0)
-    timeout: Duration | None = Field(None, description='No new trial starts after this, for example "30m".')
-    seed: int = Field(42, ge=0, lt=2**32)
-    space: Space = Field(min_length=1)
-
-
-class Promotion(_Section):
+class Promotion(Section):
     """When the alias `champion` moves to the challenger."""
 
     minimum_gain: float = Field(0.0, ge=0, description="In units of the search metric, on the test rows.")
 
 
-class Scheduling(_Section):
+class Scheduling(Section):
     """How Airflow treats the experiment's DAG."""
 
     owner: str = Field("retune", min_length=1, max_length=100)
@@ -138,7 +103,7 @@ class Scheduling(_Section):
     stage_timeout: Duration = Field(6 * 3600, description="A stage that runs longer is failed.")
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """One experiment file."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=200, description="Equals the file's stem.")
@@ -172,24 +137,32 @@ class Experiment(_Section):
     def _check_across_sections(self) -> Experiment:
         allowed = metrics_for(self.problem)
         if self.search.metric not in allowed:
-            raise _cross_error(
+            raise cross_error(
                 "search.metric", self.search.metric, f"must be one of {', '.join(allowed)} for problem {self.problem}"
             )
         try:
             searched = parameter_names(self.search.space)
         except ValueError as error:
-            raise _cross_error("search.space", sorted(self.search.space), str(error)) from error
+            raise cross_error("search.space", sorted(self.search.space), str(error)) from error
         for name, value in self.model.fixed.items():
             if name in searched:
-                raise _cross_error(
+                raise cross_error(
                     f"model.fixed.{name}", value, "is searched in search.space too; leave it in one place"
                 )
             if name in self.model.untuned:
-                raise _cross_error(
+                raise cross_error(
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
                 )
         if self.data.target in (self.features.columns or []):
-            raise _cross_error("features.columns", self.data.target, "must not name the target")
+            raise cross_error("features.columns", self.data.target, "must not name the target")
+        known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
+        for index, text in enumerate(self.search.constraints):
+            try:
+                measure, _, _ = parse_constraint(text)
+                if measure not in known:
+                    raise ValueError(f"knows no measure {measure!r}; there are {', '.join(sorted(known))}")
+            except ValueError as error:
+                raise cross_error(f"search.constraints.{index}", text, str(error)) from error
         return self
 
     @property
@@ -207,8 +180,25 @@ class Experiment(_Section):
         """What the untuned model is fitted with."""
         return {**self.model.fixed, **self.model.untuned}
 
+    @property
+    def points_to_evaluate(self) -> list[Setting]:
+        """The settings that are tried first: the untuned one, if it lies inside the space, and those of the file."""
+        if self.search.engine == "grid":
+            return []
+        untuned = {name: value for name, value in self.model.untuned.items() if name in self.searched}
+        try:
+            points = [locate(self.search.space, untuned), *self.search.given_points]
+        except ValueError:
+            points = self.search.given_points
+        return [point for index, point in enumerate(points) if point not in points[:index]]
 
-class TriggerParams(_Section):
+    @property
+    def searched(self) -> set[str]:
+        """The names of all parameters that the search sets."""
+        return parameter_names(self.search.space)
+
+
+class TriggerParams(Section):
     """What a single run may change; null leaves what the file says."""
 
     max_trials: int | None = Field(None, gt=0)
@@ -230,7 +220,3 @@ class TriggerParams(_Section):
                 "target": experiment.data.target,
             }
         return Experiment.model_validate(fields)
-
-
-def _cross_error(field: str, value: object, rule: str) -> PydanticCustomError:
-    return PydanticCustomError("cross_field", "{rule}", {"field": field, "value": value, "rule": rule})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from retune.errors import RetuneError, one_line
+from retune.errors import RetuneError, SparkLost, one_line
 from retune.experiment_file import parse_params, read_experiment
 from retune.settings import without_password
 from retune.spark import exit_jvm, start_early
@@ -44,9 +47,25 @@ def main(stage: str, argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser(stage).parse_args(argv)
     _set_up_logging()
+    _end_with_parent()
     code = _exit_code(stage, args)
     exit_jvm(code)
     return code
+
+
+def _end_with_parent() -> None:
+    """Below spark-submit, see to it that this process does not outlive the JVM that started it.
+
+    A JVM that is killed leaves its Python side behind, which may take long to notice: in a fit of its own, say.
+    """
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(SparkLost.exit_code)  # at once: whoever submits next may be at work in this stage's run already
 
 
 def _exit_code(stage: str, args: argparse.Namespace) -> int:
@@ -75,11 +94,13 @@ def _reads_well(stage: str, args: argparse.Namespace) -> bool:
     """
     if stage != "ingest":
         return True
+    from retune.functions import check_functions
     from retune.trainers import load_trainer  # brings libraries that the other stages need not wait for
 
     try:
         experiment = read_experiment(args.experiment, parse_params(args.params))
         load_trainer(experiment.model.trainer).check(experiment)
+        check_functions(experiment)
     except RetuneError:
         return False
     return True

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retune.metrics import Metric
-from retune.search.loop import Trial
+from retune.search.trial import Trial
 
 
 def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
     """Plot the validation metric by trial, the best so far, and where trials failed."""
     name = f"validation_{metric.name}"
     done = [(t.number, t.metrics[name]) for t in trials if t.loss is not None]
-    failed = [t.number for t in trials if t.loss is None]
+    failed = [t.number for t in trials if t.error is not None]
     best: list[float] = []
     for _, value in done:
         best.append(value if not best or metric.gain(value, over=best[-1]) > 0 else best[-1])

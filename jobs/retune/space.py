@@ -11,6 +11,7 @@ Three forms of one proposal, each with its use:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -98,6 +99,98 @@ def _encode_entry(entry: Any, value: Any, label: str) -> Point:
     if repr(entry) != repr(value):  # 1, 1.0 and True are equal, [1] and [True] too
         raise ValueError(f"{label} = {value!r} is not {entry!r}")
     return {}
+
+
+def locate(space: Mapping[str, Any], parameters: Mapping[str, Any]) -> Setting:
+    """Return the setting whose parameters are `parameters`: the inverse of `flatten`.
+
+    A choice takes the option that accounts for most of them, and needs the fewest constants
+    that were left out; the first of equals.
+
+    Raises:
+        ValueError: No setting of the space has just these parameters; the message names one that is in the way.
+    """
+    setting, used = _locate(space, parameters)
+    if spare := set(parameters) - used:
+        raise ValueError(f"{', '.join(sorted(spare))}: no parameter of the space, or not of this branch")
+    encode(space, setting)
+    return setting
+
+
+def _locate(space: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[Setting, set[str]]:
+    setting: Setting = {}
+    used: set[str] = set()
+    for name, entry in space.items():
+        setting[name], names = _locate_entry(name, entry, parameters)
+        used |= names
+    return setting, used
+
+
+def _locate_entry(
+    name: str, entry: Any, parameters: Mapping[str, Any], is_option: bool = False
+) -> tuple[Any, set[str]]:
+    if isinstance(entry, Mapping):
+        return _locate(entry, parameters)
+    if isinstance(entry, (Choice, PChoice)):
+        fitting = list(_fitting_options(name, entry, parameters))
+        if fitting:
+            # No other dimension sets these parameters, so the option must account for as many as any can.
+            return max(fitting, key=lambda each: (len(each[1]), -len(flatten({name: each[0]}))))
+    if name in parameters:
+        return parameters[name], {name}
+    if is_option or isinstance(entry, Distribution):
+        raise ValueError(f"{name} is missing")
+    return entry, set()  # a constant of a branch
+
+
+def _fitting_options(
+    name: str, choice: Choice | PChoice, parameters: Mapping[str, Any]
+) -> Iterator[tuple[Any, set[str]]]:
+    for option in choice.options:
+        try:
+            found, used = _locate_entry(name, option, parameters, is_option=True)
+            _encode_entry(option, found, name)
+        except ValueError:
+            continue
+        yield found, used
+
+
+def clip(space: Mapping[str, Any], setting: Mapping[str, Any]) -> Setting:
+    """Return the setting of `space` nearest to `setting`, number by number.
+
+    Raises:
+        ValueError: It has other parameters than the space, or a value that no number of the space is near to.
+    """
+    if set(setting) != set(space):
+        raise ValueError(f"the setting has {sorted(setting)}, but the space has {sorted(space)}")
+    return {name: _clip_entry(entry, setting[name], name) for name, entry in space.items()}
+
+
+def _clip_entry(entry: Any, value: Any, label: str) -> Any:
+    if isinstance(entry, Distribution) and not isinstance(entry, (Choice, PChoice)):
+        return entry.nearest(value)
+    if isinstance(entry, Mapping) and isinstance(value, Mapping):
+        return clip(entry, value)
+    for option in entry.options if isinstance(entry, (Choice, PChoice)) else []:
+        try:
+            return _clip_entry(option, value, label)
+        except ValueError:
+            continue
+    _encode_entry(entry, value, label)
+    return value
+
+
+def grid_size(space: Mapping[str, Any]) -> int:
+    """Return how many settings a discrete space has."""
+    return math.prod(_entry_size(entry) for entry in space.values())
+
+
+def _entry_size(entry: Any) -> int:
+    if isinstance(entry, (Choice, PChoice)):
+        return sum(_entry_size(option) for option in entry.options)
+    if isinstance(entry, Distribution):
+        return entry.size()
+    return grid_size(entry) if isinstance(entry, Mapping) else 1
 
 
 def flatten(setting: Mapping[str, Any]) -> Parameters:

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
 
-from retune.errors import BadInput, RetuneError, SparkLost
+from retune.errors import BadInput, RetuneError, SparkLost, TrialHung
 
 _early: Future[SparkSession] | None = None
 
@@ -40,13 +40,18 @@ def spark_session(name: str) -> Iterator[SparkSession]:
         BadInput: There is no Java to run it.
     """
     spark = _early.result() if _early else _start(name)
+    hung = False
     try:
         with losing_spark_told_apart(spark):
             yield spark
+    except TrialHung:
+        hung = True  # it might wait for the trial that nothing ends
+        raise
     finally:
         with suppress(Py4JError, OSError):  # it may be gone
             # `spark.stop()` waits up to a second for PySpark's own server, which below spark-submit ends anyway.
-            (spark.sparkContext._jsc if _below_spark_submit() else spark).stop()
+            if not hung:
+                (spark.sparkContext._jsc if _below_spark_submit() else spark).stop()
 
 
 def _start(name: str | None = None) -> SparkSession:
@@ -99,8 +104,11 @@ def exit_jvm(code: int) -> None:
     is_application_master = "APPLICATION_WEB_PROXY_BASE" in os.environ
     if not _below_spark_submit() or is_application_master:
         return
+    java_lang = SparkContext._gateway.jvm.java.lang
     with suppress(Py4JError):  # the answer never comes
-        SparkContext._gateway.jvm.java.lang.System.exit(code)
+        if code == TrialHung.exit_code:
+            java_lang.Runtime.getRuntime().halt(code)  # shutdown hooks would wait for what hangs
+        java_lang.System.exit(code)
 
 
 def _below_spark_submit() -> bool:

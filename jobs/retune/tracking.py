@@ -31,7 +31,7 @@ def connect() -> MlflowClient:
     if uri.startswith("sqlite:///"):
         settings.home().mkdir(parents=True, exist_ok=True)
     # MLflow's own retries would make an unreachable server hang for minutes at each of ours.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     where = f"MLflow at {settings.without_password(uri)}"
@@ -44,12 +44,15 @@ def connect() -> MlflowClient:
         before_sleep=lambda _: log.warning("%s does not answer yet; trying again", where),
     )
     try:
-        return retrying(_client_that_answers)
+        client = retrying(_client_that_answers)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise TrackingUnreachable(
             f"{where} did not answer in {attempts} tries ({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
         ) from cause
+    # A server that has answered once will again: wait out a restart, up to about four minutes with waits that double.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "7"
+    return client
 
 
 def _client_that_answers() -> MlflowClient:

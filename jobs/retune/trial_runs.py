@@ -6,26 +6,30 @@ import json
 import math
 import time
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from retune import run_tree
 from retune.errors import Superseded
 from retune.handoff import Stage
 from retune.run_tree import children
-from retune.search.loop import Trial
+from retune.search.trial import Trial
 from retune.space import Setting, flatten
 
 NUMBER = "retune.trial"
 SETTING = "retune.setting"
 BEST = "retune.best"
+KEPT_OUT = "retune.kept_out"
+BASIS = "retune.basis"
+SPACE = "retune.space"
+LAYOUT = "retune.layout"
 LOSS = "loss"
 DURATION = "duration_s"
 _LONGEST_VALUE = 5000  # MLflow's bound for tags and parameters is 6,000 characters at least
 
 
 class TrialRuns:
-    """Keeps the trials of one tune run; implements `retune.search.loop.Tracker`."""
+    """Keeps the trials of one tune run; implements `retune.search.trial.Tracker`."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -65,9 +69,20 @@ class TrialRuns:
             trial.run_id,
             metrics=[Metric(name, value, now, 0) for name, value in values.items()],
             params=[Param(name, str(value)[:_LONGEST_VALUE]) for name, value in flatten(trial.setting).items()],
-            tags=[RunTag(run_tree.ERROR, trial.error[:_LONGEST_VALUE])] if trial.error else [],
+            tags=[
+                RunTag(name, text[:_LONGEST_VALUE])
+                for name, text in ((run_tree.ERROR, trial.error), (KEPT_OUT, trial.kept_out))
+                if text
+            ],
         )
         self._client.set_terminated(trial.run_id, "FAILED" if trial.error else "FINISHED")
+
+    def report(self, step: int, progress: dict[str, float]) -> None:
+        """Log progress as metrics of the tune run, by step, so that MLflow draws the search while it runs."""
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self._stage.run_id, metrics=[Metric(name, value, now, step) for name, value in progress.items()]
+        )
 
     def mark_best(self, best: Trial) -> None:
         """Tag the best trial's run, and only that."""
@@ -83,21 +98,31 @@ class TrialRuns:
 
     def history(self) -> list[Trial]:
         """Return the trials of earlier attempts by number; one cut off in the middle is marked KILLED and left out."""
-        ended: dict[int, Trial] = {}
+        self.kill_unfinished()
+        ended = {trial.number: trial for trial in read_trials(self._client, self._stage.run)}
+        return [ended[number] for number in sorted(ended)]
+
+    def kill_unfinished(self) -> None:
+        """Mark KILLED what no process works on any more."""
         for run in children(self._client, self._stage.run, "trial"):
-            tags, metrics = run.data.tags, run.data.metrics
             if run.info.status in ("RUNNING", "SCHEDULED"):
                 self._client.set_terminated(run.info.run_id, "KILLED")
-            elif run.info.status in ("FINISHED", "FAILED"):
-                number = int(tags[NUMBER])
-                measured = {name: value for name, value in metrics.items() if name not in (LOSS, DURATION)}
-                ended[number] = Trial(
-                    number,
-                    json.loads(tags[SETTING]),
-                    run.info.run_id,
-                    metrics.get(LOSS),
-                    measured,
-                    metrics.get(DURATION, 0.0),
-                    tags.get(run_tree.ERROR),
-                )
-        return [ended[number] for number in sorted(ended)]
+
+
+def read_trials(client: MlflowClient, tune: Run) -> list[Trial]:
+    """Return the trials below a tune run that ended, FINISHED or FAILED, in the order of their start."""
+    return [_read_trial(run) for run in children(client, tune, "trial") if run.info.status in ("FINISHED", "FAILED")]
+
+
+def _read_trial(run: Run) -> Trial:
+    tags, metrics = run.data.tags, run.data.metrics
+    return Trial(
+        number=int(tags[NUMBER]),
+        setting=json.loads(tags[SETTING]),
+        run_id=run.info.run_id,
+        loss=metrics.get(LOSS),
+        metrics={name: value for name, value in metrics.items() if name not in (LOSS, DURATION)},
+        duration_s=metrics.get(DURATION, 0.0),
+        error=tags.get(run_tree.ERROR),
+        kept_out=tags.get(KEPT_OUT),
+    )

@@ -24,7 +24,7 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
 |---|---|
 | data | {source}, target `{data.target}` ({experiment.problem}) |
 | model | {experiment.model.trainer} |
-| search | {search.engine} `{search.algorithm}`, {search.max_trials} trials{limit}, {scored} |
+| search | {search.engine} `{search.algorithm_name}`, {search.trials} trials{limit}, {scored} |
 | searched | {", ".join(f"`{name}`" for name in search.space)} |
 | promotion | alias `champion` of `{experiment.dag_id}`, {gain} |
 | MLflow experiment | `{experiment.mlflow_experiment}` |

@@ -22,16 +22,17 @@ class Jobs:
 
     home: Path
     runs: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         drop = {"MLFLOW_TRACKING_URI", "RETUNE_WORKSPACE"}
         kept = {name: value for name, value in os.environ.items() if name not in drop}
-        return {**kept, "RETUNE_HOME": str(self.home)}
+        return {**kept, "RETUNE_HOME": str(self.home), **self.settings}
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.home}/mlflow.db")
+        return MlflowClient(self.settings.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"))
 
     def start(self, stage: str, *args: str) -> subprocess.Popen[str]:
         command = ["spark-submit", "--master", "local[2]", str(ROOT / "jobs" / f"{stage}.py"), *args]

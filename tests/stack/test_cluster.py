@@ -69,7 +69,7 @@ def test_the_same_dag_runs_on_two_workers(airflow, cluster):
 
     applications = state()["completedapps"]
     assert sorted(app["name"] for app in applications) == [
-        f"flights {stage}" for stage in ("evaluate", "featurize", "ingest", "retrain", "tune")
+        f"retune_flights {stage}" for stage in ("evaluate", "featurize", "ingest", "retrain", "tune")
     ]
     assert {app["cores"] for app in applications} == {2}
     (tune,) = airflow.runs("tune", run_id)

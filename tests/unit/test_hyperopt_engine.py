@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from functools import partial
 from typing import Any
 
 import hyperopt
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from unit.strategies import SPACE, spaces
 
 from retune.distributions import Space
-from retune.search.hyperopt_engine import HyperoptEngine, to_hyperopt
+from retune.search.hyperopt_engine import HyperoptEngine, build, to_hyperopt
+from retune.search_section import Search
 from retune.space import Setting, decode, encode
 
 ALGORITHMS = ["tpe", "rand", "anneal"]
@@ -64,8 +66,8 @@ def compute_loss(setting: Setting) -> float | None:
     return None if round(1000 * setting["uniform"]) % 4 == 0 else loss
 
 
-def search_with_engine(space: Space, algorithm: str, seed: int, trials: int) -> list[Setting]:
-    engine = HyperoptEngine(space, algorithm, seed)
+def search_with_engine(space: Space, algorithm: str, seed: int, trials: int, **settings: Any) -> list[Setting]:
+    engine = HyperoptEngine(space, algorithm, seed, settings)
     settings = []
     for number in range(trials):
         settings.append(engine.propose(number))
@@ -73,7 +75,7 @@ def search_with_engine(space: Space, algorithm: str, seed: int, trials: int) -> 
     return settings
 
 
-def search_with_fmin(space: Space, algorithm: str, seed: int, trials: int) -> list[Setting]:
+def search_with_fmin(space: Space, algorithm: str, seed: int, trials: int, **settings: Any) -> list[Setting]:
     """Run Hyperopt's own loop; return its settings, read from what it kept."""
     kept = Trials()
 
@@ -90,7 +92,7 @@ def search_with_fmin(space: Space, algorithm: str, seed: int, trials: int) -> li
     fmin(
         objective,
         to_hyperopt(space),
-        algo=getattr(hyperopt, algorithm).suggest,
+        algo=partial(getattr(hyperopt, algorithm).suggest, **settings),
         max_evals=trials,
         trials=kept,
         rstate=np.random.default_rng(seed),
@@ -105,6 +107,33 @@ def search_with_fmin(space: Space, algorithm: str, seed: int, trials: int) -> li
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_it_proposes_exactly_what_fmin_does(space, algorithm, seed):
     assert search_with_engine(space, algorithm, seed, 40) == search_with_fmin(space, algorithm, seed, 40)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed"),
+    [
+        ("tpe", {"n_startup_jobs": 5}),
+        ("tpe", {"n_EI_candidates": 3}),
+        ("tpe", {"gamma": 0.6}),
+        ("tpe", {"prior_weight": 0.2}),
+        ("anneal", {"avg_best_idx": 5.0}),
+        ("anneal", {"shrink_coef": 0.5}),
+    ],
+)
+def test_with_settings_of_the_algorithm_it_proposes_exactly_what_fmin_does_with_them(algorithm, changed):
+    proposed = search_with_engine(ALL_TYPES, algorithm, 0, 30, **changed)
+    assert proposed == search_with_fmin(ALL_TYPES, algorithm, 0, 30, **changed)
+    assert proposed != search_with_engine(ALL_TYPES, algorithm, 0, 30)
+
+
+def test_the_search_section_gives_the_settings_of_the_algorithm():
+    section = {"metric": "r2", "max_trials": 1, "seed": 0, "space": ALL_TYPES}
+    section["algorithm_settings"] = {"n_startup_jobs": 5, "gamma": 0.6}
+    engine = build(Search.model_validate(section))
+    proposed = search_with_engine(ALL_TYPES, "tpe", 0, 12, n_startup_jobs=5, gamma=0.6)
+    for number, setting in enumerate(proposed):
+        assert engine.propose(number) == setting
+        engine.tell(number, setting, compute_loss(setting))
 
 
 def test_fmin_gives_the_objective_the_values_that_we_decode():

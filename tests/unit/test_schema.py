@@ -54,7 +54,7 @@ def test_every_space_that_is_read_follows_the_schema(space):
         ("source: file", "source: files", r"\$\.data: "),
         ("problem: regression", "problem: rank", r"'rank' is not one of \['regression', 'binary', 'multiclass'\]"),
         ("validation: 0.15", "validation: 1", r"\$\.split\.validation: 1 is greater than or equal to the maximum of 1"),
-        ("max_trials: 12", "max_trials: 0", r"\$\.search\.max_trials: 0 is less than or equal to the minimum of 0"),
+        ("max_trials: 12", "max_trials: 0", r"\$\.search\.max_trials: 0 is not valid under any of the given schemas"),
         ("timeout: 30m", "timeout: soon", r"\$\.search\.timeout: 'soon' is not valid"),
         ("metric: rmse", "metric: RMSE", r"\$\.search\.metric: 'RMSE' is not one of"),
         ("type: loguniform", "type: unifrom", r"\$\.search\.space\.learningRate: .* is not valid"),

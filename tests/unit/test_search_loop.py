@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from unit.memory_tracker import MemoryTracker
 from unit.tracker_conformance import TrackerConformance
 
-from retune.errors import AllTrialsFailed, BadInput, RetuneError
+from retune.errors import AllTrialsFailed, BadInput, RetuneError, TooManyFailedTrials, TrialHung
 from retune.metrics import METRICS, Metric
 from retune.search import loop
-from retune.search.loop import Budget, Result, Trial, best_of, run_search
+from retune.search.early_stop import stop_function
+from retune.search.loop import Plan, Result, run_search
+from retune.search.stopping import Budget
+from retune.search.trial import Attempt, Objective, Pruned, Trial, best_of
 from retune.space import Setting
 
 RMSE, R2 = METRICS["rmse"], METRICS["r2"]
@@ -41,20 +44,23 @@ class CountingEngine:
         self.told.append((number, setting, loss))
 
 
-def gives(values: Sequence[float], metric: Metric = RMSE) -> Callable[[Setting], dict[str, float]]:
+def gives(values: Sequence[float], metric: Metric = RMSE) -> Objective:
     """Return an objective whose trial n measures the n-th value."""
-    return lambda setting: {f"validation_{metric.name}": values[setting["n"]]}
+    return lambda setting, attempt: {f"validation_{metric.name}": values[setting["n"]]}
 
 
 def search(
-    objective: Callable[[Setting], dict[str, float]],
+    objective: Objective,
     trials: int,
     metric: Metric = RMSE,
     history: Sequence[Trial] = (),
+    warm: Sequence[Trial] = (),
     **parts: Any,
 ) -> Result:
     engine, tracker = parts.pop("engine", CountingEngine()), parts.pop("tracker", MemoryTracker())
-    return run_search(engine, objective, tracker, metric, Budget(trials, **parts), history)
+    budget = {name: parts.pop(name) for name in list(parts) if name in Budget.__dataclass_fields__}
+    plan = Plan(metric, Budget(trials, **budget), **parts)
+    return run_search(engine, objective, tracker, plan, history, warm)
 
 
 def ended(number: int, loss: float | None = 1.0, **fields: Any) -> Trial:
@@ -110,7 +116,7 @@ def test_a_trial_that_is_not_finite_is_failed_with_its_value_named(value):
 def test_an_exception_fails_its_trial_and_the_search_goes_on():
     tracker = MemoryTracker()
 
-    def objective(setting: Setting) -> dict[str, float]:
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
         if setting["n"] == 0:
             raise ArithmeticError("no leaf left")
         return {"validation_rmse": 2.0}
@@ -127,14 +133,14 @@ def test_a_metric_that_was_not_measured_fails_the_trial():
     with pytest.raises(
         AllTrialsFailed, match=r"^all 1 trials failed; the first error was: KeyError: 'validation_rmse'"
     ):
-        search(lambda setting: {"validation_r2": 1.0}, 1)
+        search(lambda setting, attempt: {"validation_r2": 1.0}, 1)
 
 
 @pytest.mark.parametrize("error", [RetuneError, BadInput, KeyboardInterrupt])
 def test_what_is_no_failure_of_a_trial_ends_the_search(error):
     tracker = MemoryTracker()
 
-    def objective(setting: Setting) -> dict[str, float]:
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
         raise error("stop now")
 
     with pytest.raises(error, match="stop now"):
@@ -144,7 +150,7 @@ def test_what_is_no_failure_of_a_trial_ends_the_search(error):
 
 
 def test_when_all_trials_fail_the_first_error_is_told():
-    def objective(setting: Setting) -> dict[str, float]:
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
         raise ValueError(f"trial {setting['n']} is no good")
 
     with pytest.raises(AllTrialsFailed, match=r"^all 3 trials failed; the first error was: ValueError: trial 0 is no"):
@@ -167,7 +173,7 @@ def test_earlier_trials_count():
     engine = CountingEngine()
     result = search(gives([9, 9, 0.5]), 3, history=[ended(0, 2.0), ended(1, None, error="x")], engine=engine)
     assert result.best.number == 2
-    assert engine.told == [(0, {"n": 0}, 2.0), (1, {"n": 1}, None), (2, {"n": 2}, 0.5)]
+    assert engine.told == [(0, {"n": 0}, 2.0), (1, {"n": 1}, None)]
 
 
 def test_a_search_whose_budget_is_spent_tries_nothing():
@@ -230,3 +236,158 @@ def test_the_log_tells_progress_and_failures(caplog):
     assert lines[1].startswith("2/3  trial 1  FAILED: validation_rmse is nan, not a finite number  best 2 (trial 0)")
     assert lines[2].startswith("3/3  trial 2  validation_rmse 1  best 1 (trial 2)")
     assert lines[3] == "search stopped: max_trials = 3 reached"
+
+
+def test_points_are_tried_first_and_told_to_the_engine():
+    engine = CountingEngine()
+    result = search(gives([5.0] * 10), 4, points=[{"n": 7}, {"n": 8}], engine=engine)
+    assert [trial.setting["n"] for trial in result.trials] == [7, 8, 2, 3]
+    assert [setting["n"] for _, setting, _ in engine.told] == [7, 8, 2]
+
+
+def test_a_queue_is_proposed_before_any_of_it_is_told():
+    class Engine(CountingEngine):
+        def propose(self, number: int) -> Setting:
+            seen.append((number, len(self.told)))
+            return super().propose(number)
+
+    seen: list[tuple[int, int]] = []
+    search(gives([1.0] * 7), 7, queue=3, engine=Engine())
+    assert seen == [(0, 0), (1, 0), (2, 0), (3, 3), (4, 3), (5, 3), (6, 6), (7, 6), (8, 6)]
+
+
+@given(st.integers(0, 6), st.integers(1, 4))
+def test_a_search_interrupted_anywhere_asks_and_tells_as_an_uninterrupted_one(cut, queue):
+    values = [3.0, math.nan, 1.0, 2.0, 0.5, 0.7]
+    whole, resumed = CountingEngine(), CountingEngine()
+    search(gives(values), 6, queue=queue, engine=whole)
+    tracker = MemoryTracker()
+    if cut:
+        search(gives([1.0, *values]) if cut == 7 else gives(values), cut, queue=queue, tracker=tracker)
+    search(gives(values), 6, queue=queue, engine=resumed, history=tracker.history())
+    if cut < 6:
+        assert resumed.told == whole.told
+
+
+def test_warm_trials_are_told_first_and_not_counted():
+    engine = CountingEngine()
+    warm = [ended(-2, 3.0), ended(-1, None)]
+    result = search(gives([9.0, 9.0, 1.0, 2.0]), 2, warm=warm, engine=engine)
+    assert result.best.setting == {"n": 2}
+    assert [number for number, _, _ in engine.told] == [-2, -1, 2]
+    assert [trial.number for trial in result.trials] == [0, 1]
+
+
+def test_infrastructure_is_tried_again_down_the_ladder_and_a_bad_setting_is_not():
+    rungs: list[tuple[int, int]] = []
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        rungs.append((setting["n"], attempt.rung))
+        if setting["n"] == 0 and attempt.rung < 2:
+            raise OSError("java.net.ConnectException: Connection refused")
+        if setting["n"] == 1:
+            raise ValueError("num_leaves must be positive")
+        return {"validation_rmse": 1.0}
+
+    result = search(objective, 3, infra_retries=2)
+    assert rungs == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)]
+    assert [trial.error for trial in result.trials] == [None, "ValueError: num_leaves must be positive", None]
+
+
+def test_trouble_that_stays_fails_the_trial():
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        raise ConnectionResetError("gone")
+
+    with pytest.raises(AllTrialsFailed, match="ConnectionResetError: gone"):
+        search(objective, 1, infra_retries=3)
+
+
+def test_earlier_trials_are_there_to_compare_with():
+    seen: list[int] = []
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        seen.append(len(attempt.earlier))
+        return {"validation_rmse": 1.0}
+
+    search(objective, 3, history=[ended(0)])
+    assert seen == [1, 2]
+
+
+def test_a_pruned_trial_is_neither_failed_nor_best():
+    tracker, engine = MemoryTracker(), CountingEngine()
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        if setting["n"] == 0:
+            raise Pruned("no hope", {"fold_0_validation_rmse": 0.1})
+        return {"validation_rmse": 1.0}
+
+    result = search(objective, 2, tracker=tracker, engine=engine)
+    pruned = tracker.history()[0]
+    assert (pruned.loss, pruned.error, pruned.kept_out) == (None, None, "pruned: no hope")
+    assert pruned.metrics == {"fold_0_validation_rmse": 0.1}
+    assert result.best.number == 1
+    assert engine.told[0] == (0, {"n": 0}, None)
+
+
+def test_a_trial_that_breaks_a_constraint_is_never_the_best():
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        return {"validation_rmse": float(setting["n"]), "model_size_mb": 60.0 - setting["n"] * 20}
+
+    result = search(objective, 3, constraints=[("model_size_mb", "<=", 40.0)])
+    assert result.best.number == 1
+    assert result.trials[0].kept_out == "model_size_mb is 60, not <= 40"
+
+
+def test_when_every_trial_is_kept_out_the_reasons_are_told():
+    with pytest.raises(AllTrialsFailed, match=r"none of 2 trials can be the best: 2 × fit_s is nan, not <= 1"):
+        search(gives([1.0, 2.0]), 2, constraints=[("fit_s", "<=", 1.0)])
+
+
+def test_too_many_failures_end_the_search_with_their_reasons():
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        raise ValueError("no leaf left" if setting["n"] else "first")
+
+    with pytest.raises(TooManyFailedTrials, match=r"3 of 3 trials failed.*2 × ValueError: no leaf left; 1 × ValueE"):
+        search(objective, 100, max_failed_trials=3)
+
+
+@pytest.mark.parametrize(("metric", "threshold"), [(RMSE, 2.0), (R2, 0.5)])
+def test_it_stops_at_a_trial_that_is_good_enough(metric, threshold):
+    values = [3.0, 2.0, 0.1] if metric is RMSE else [0.1, 0.5, 0.9]
+    result = search(gives(values, metric), 3, metric, loss_threshold=threshold)
+    assert len(result.trials) == 2
+    assert result.stop_reason == f"loss_threshold = {threshold:g} reached by trial 1"
+
+
+def test_it_stops_without_progress():
+    result = search(gives([3.0, 2.6, 2.55, 2.3, 0.1]), 5, patience=2, minimum_gain=0.5)
+    assert [trial.loss for trial in result.trials] == [3.0, 2.6, 2.55]
+    assert result.stop_reason == "early_stop: no progress in 2 trials"
+
+
+def test_it_stops_when_a_function_of_hyperopts_form_says_so():
+    from hyperopt.early_stop import no_progress_loss
+
+    rule = ("m:f", stop_function(no_progress_loss(2)))
+    result = search(gives([3.0, 2.0, math.nan, 2.5, 2.6, 0.1]), 6, stop_function=rule)
+    assert result.stop_reason == "early_stop: m:f said so"
+    assert len(result.trials) < 6
+
+
+def test_a_hung_trial_is_failed_before_the_search_ends():
+    tracker = MemoryTracker()
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        raise TrialHung("nothing ends it")
+
+    with pytest.raises(TrialHung):
+        search(objective, 5, tracker=tracker)
+    assert [trial.error for trial in tracker.history()] == ["nothing ends it"]
+
+
+def test_progress_is_reported_trial_by_trial():
+    tracker = MemoryTracker()
+    search(gives([2.0, math.nan, 1.0]), 3, tracker=tracker)
+    assert [step["trials"] for step in tracker.progress] == [1, 2, 3]
+    assert [step["best_validation_rmse"] for step in tracker.progress] == [2.0, 2.0, 1.0]
+    assert ["trial_validation_rmse" in step for step in tracker.progress] == [True, False, True]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from retune.search.loop import Trial
+from retune.search.trial import Trial
 
 SETTING = {"rate": 0.1, "leaves": 31, "booster": {"drop": 0.25, "mode": "dart"}, "listed": [1, None, True]}
 
@@ -48,6 +48,15 @@ class TrackerConformance:
         tracker.history()
         again = end_trial(tracker, 0)
         assert tracker.history() == [again]
+
+    def test_a_trial_that_was_kept_out_says_why(self, tracker):
+        kept_out = end_trial(tracker, 0, loss=None, error=None, metrics={"validation_rmse": 3.0}, kept_out="pruned: x")
+        assert tracker.history() == [kept_out]
+
+    def test_it_takes_progress_by_step(self, tracker):
+        end_trial(tracker, 0)
+        tracker.report(1, {"trials": 1, "best_validation_rmse": 0.5})
+        assert len(tracker.history()) == 1
 
     def test_a_failed_trial_keeps_what_was_measured(self, tracker):
         failed = end_trial(tracker, 0, loss=None, metrics={"train_rmse": 3.0})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Protocol, cast
 
-from retune.experiment import Search
+from retune.search_section import Search
 from retune.space import Setting
 
 
@@ -23,13 +23,19 @@ class Engine(Protocol):
     def tell(self, number: int, setting: Setting, loss: float | None) -> None:
         """Take in how trial `number` ended; `loss` is lower-is-better, None when the trial failed.
 
+        A trial of an earlier search has a number below 0, and is told before the others.
+
         Raises:
             ValueError: The setting does not lie in the engine's space.
         """
         ...
 
 
-_MODULES = {"hyperopt": "retune.search.hyperopt_engine"}
+_MODULES = {
+    "hyperopt": "retune.search.hyperopt_engine",
+    "optuna": "retune.search.optuna_engine",
+    "grid": "retune.search.grid_engine",
+}
 
 
 def build_engine(search: Search) -> Engine:

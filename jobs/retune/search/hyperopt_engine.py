@@ -7,6 +7,7 @@ drawn with the n-th seed of `fmin`'s own sequence, so it proposes exactly what `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Trials, anneal, hp,
 from hyperopt.base import Domain
 
 from retune import distributions as d
-from retune.experiment import Search
+from retune.distributions import Number
+from retune.search_section import Search
 from retune.space import Point, Setting, decode, encode, walk
 
 _ALGORITHMS: dict[str, Callable[..., list[Any]]] = {"tpe": tpe.suggest, "rand": rand.suggest, "anneal": anneal.suggest}
@@ -23,15 +25,17 @@ _LARGEST_SEED = 2**31 - 1  # fmin's own bound, exclusive
 
 def build(search: Search) -> HyperoptEngine:
     """Return the engine for `search`."""
-    return HyperoptEngine(search.space, search.algorithm, search.seed)
+    return HyperoptEngine(search.space, search.algorithm_name, search.seed, search.algorithm_settings)
 
 
 class HyperoptEngine:
     """Ask-and-tell over Hyperopt."""
 
-    def __init__(self, space: d.Space, algorithm: str, seed: int) -> None:
+    def __init__(
+        self, space: d.Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
+    ) -> None:
         self._space = space
-        self._suggest = _ALGORITHMS[algorithm]
+        self._suggest = partial(_ALGORITHMS[algorithm], **(algorithm_settings or {}))
         self._seed = seed
         self._domain = Domain(None, to_hyperopt(space), pass_expr_memo_ctrl=False)
         self._trials = Trials()
@@ -69,8 +73,10 @@ class HyperoptEngine:
 
         Hyperopt learns from numbers as they were before rounding and clipping, and from which of two overlapping
         options it was: more than a setting tells. So a trial of an earlier process is drawn again, from its seed and
-        history.
+        history. That of an earlier search, with a number below 0, cannot be.
         """
+        if number < 0:
+            return encode(self._space, setting)
         drawn = self._drawn.pop(number, None) or self._draw(number)
         return drawn if decode(self._space, drawn) == setting else encode(self._space, setting)
 

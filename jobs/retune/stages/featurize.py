@@ -6,9 +6,11 @@ import logging
 
 from pyspark.sql import functions as F
 
+from retune.data.folds import check_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT, SPLITS, add_label, assign_splits, check_splits
 from retune.features.tabular import FEATURES, choose_columns, drop_identifiers, fit_features
 from retune.handoff import Stage
+from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet, spark_session
 from retune.stages.ingest import PROFILE
 
@@ -26,6 +28,9 @@ def run(stage: Stage) -> None:
         raw = read_parquet(spark, stage.output("ingest", "data"))
         rows = add_label(assign_splits(raw, experiment.split), experiment.data.target, profile["classes"]).cache()
         counts = check_splits(rows, profile["classes"])
+        validation = experiment.search.validation
+        if isinstance(validation, CrossValidation):
+            check_folds(rows.where(F.col(SPLIT) != "test"), validation, profile["classes"])
         log.info("rows: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
         train = rows.where(F.col(SPLIT) == "train")
         not_features = [experiment.data.target, SPLIT, LABEL, ROW_ID]

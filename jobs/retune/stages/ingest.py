@@ -12,6 +12,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from retune.data.profile import Profile, check_columns, prepare_target, profile_rows
 from retune.data.sources import read_source
 from retune.experiment import SklearnData
+from retune.functions import check_functions
 from retune.handoff import Stage
 from retune.settings import without_password
 from retune.spark import spark_session
@@ -19,6 +20,7 @@ from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
 PROFILE = "profile.json"
+FINGERPRINT = "retune.fingerprint"
 
 
 def run(stage: Stage) -> None:
@@ -26,6 +28,7 @@ def run(stage: Stage) -> None:
     experiment = stage.experiment
     trainer = load_trainer(experiment.model.trainer)
     trainer.check(experiment)
+    check_functions(experiment)
     with spark_session(f"{experiment.name} ingest") as spark:
         trainer.require(spark)
         log.info("reading %s", source_of(stage))
@@ -51,7 +54,7 @@ def source_of(stage: Stage) -> str:
 def _log_profile(stage: Stage, profile: Profile) -> None:
     stage.client.log_dict(stage.run_id, dict(profile), PROFILE)
     stage.log_metrics({"rows": profile["rows"], "rows_without_target": profile["rows_without_target"]})
-    stage.client.set_tag(stage.run_id, "retune.fingerprint", profile["fingerprint"])
+    stage.client.set_tag(stage.run_id, FINGERPRINT, profile["fingerprint"])
     dataset = MetaDataset(
         HTTPDatasetSource(source_of(stage)),
         name=stage.experiment.name,

@@ -1,66 +1,192 @@
-"""Tune: search for the best setting on train rows, scored on validation rows."""
+"""Tune: search for the best setting on rows that no trial is fitted to and no test row is among."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from retune.evaluation import score_splits
+from pyspark import InheritableThread
+from pyspark.sql import SparkSession
+
+from retune.data.folds import assign_folds
+from retune.functions import load_function
 from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.plots import plot_search
+from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
-from retune.search.loop import Budget, run_search
-from retune.space import Setting, flatten
-from retune.spark import losing_spark_told_apart, spark_session
+from retune.search.loop import Plan, Result, run_search
+from retune.search.stopping import Budget
+from retune.search.trial import Attempt, Objective, Trial
+from retune.search.watchdog import Watchdog
+from retune.search_section import CrossValidation, parse_constraint
+from retune.space import Setting
+from retune.spark import Slots, spark_session
 from retune.stages.fitting import laid_out, read_split
-from retune.stages.ingest import PROFILE
+from retune.stages.ingest import FINGERPRINT, PROFILE
+from retune.stages.objective import FitAndScore, OwnFunction, Rows
+from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
 from retune.trainers import load_trainer
-from retune.trial_runs import TrialRuns
+from retune.trainers.base import Trainer
+from retune.trial_runs import BASIS, LAYOUT, SPACE, TrialRuns
 
 log = logging.getLogger(__name__)
+_JOB_GROUP = "retune trial"
 
 
 def run(stage: Stage) -> None:
     """Publish `best_setting` (JSON) and `best_trial` (its run id)."""
     experiment = stage.experiment
-    search, classes = experiment.search, len(stage.artifact("ingest", PROFILE)["classes"])
-    trainer, metric = load_trainer(experiment.model.trainer), METRICS[search.metric]
+    trainer = load_trainer(experiment.model.trainer)
     tracker = TrialRuns(stage)
-    history = tracker.history()
-    if history and all(trial.loss is None for trial in history):
-        log.info("all %d trials of earlier attempts failed; starting anew", len(history))
-        tracker.set_aside(history)
-        history = []
+    basis = hash_of_basis(stage)
+    history = _usable_history(stage, tracker, basis)
+    earlier = learn_from_earlier(stage, basis)
     with spark_session(f"{experiment.name} tune") as spark:
         trainer.require(spark)
-        train, validation = read_split(spark, stage, "train"), read_split(spark, stage, "validation")
-        with laid_out(train, trainer) as fit_rows, laid_out(validation, trainer) as validation_rows:
-            score_rows = fit_rows.unionByName(validation_rows)
-
-            def objective(setting: Setting) -> dict[str, float]:
-                parameters = {**experiment.model.fixed, **flatten(setting)}
-                with losing_spark_told_apart(spark):
-                    model = trainer.fit(fit_rows, parameters, experiment.problem, classes, search.seed)
-                    return score_splits(model.transform(score_rows), experiment.problem, classes, search.metric)
-
-            budget = Budget(search.max_trials, search.timeout)
+        with _held_rows(spark, stage, trainer) as rows:
+            objective = _watched(_build_objective(stage, trainer, rows), spark, experiment.search.trial_timeout)
+            plan = _build_plan(stage, earlier)
             started = time.monotonic()
-            result = run_search(build_engine(search), objective, tracker, metric, budget, history)
-            search_s = time.monotonic() - started
+            result = run_search(build_engine(experiment.search), objective, tracker, plan, history, earlier.trials)
             sizes = {
-                "fit_rows": fit_rows.count(),
-                "validation_rows": validation_rows.count(),
-                "fit_partitions": fit_rows.rdd.getNumPartitions(),
+                "search_s": time.monotonic() - started,
+                "fit_partitions": rows.train.rdd.getNumPartitions(),
+                "scored_rows": rows.count,
             }
     stage.ensure_current()
+    tracker.kill_unfinished()
     tracker.mark_best(result.best)
-    log.info("best: trial %d %s", result.best.number, result.best.setting)
-    failed = sum(trial.loss is None for trial in result.trials)
-    stage.log_metrics(
-        {**result.best.metrics, **sizes, "search_s": search_s, "trials": len(result.trials), "failed_trials": failed}
-    )
-    stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
-    stage.client.log_figure(stage.run_id, plot_search(result.trials, metric), "search.png")
+    _log_result(stage, result, sizes)
     stage.publish(best_setting=json.dumps(result.best.setting), best_trial=result.best.run_id)
+
+
+def hash_of_basis(stage: Stage) -> str:
+    """Return a hash of all that a trial's measures hang on beside its setting: data, trainer, how it is scored."""
+    experiment, search = stage.experiment, stage.experiment.search
+    return _hash(
+        stage.upstream["ingest"].data.tags[FINGERPRINT],
+        experiment.problem,
+        experiment.split.model_dump(),
+        experiment.features.model_dump(),
+        experiment.model.trainer,
+        experiment.model.fixed,
+        search.validation.model_dump(),
+        search.objective,
+    )
+
+
+def _usable_history(stage: Stage, tracker: TrialRuns, basis: str) -> list[Trial]:
+    """Return the trials of earlier attempts, unless they are of another search, or all failed; those are set aside."""
+    space = _hash({name: entry.model_dump() for name, entry in stage.experiment.search.space.items()})
+    history, tags = tracker.history(), stage.client.get_run(stage.run_id).data.tags
+    changed = [what for what, tag, now in (("data or trainer", BASIS, basis), ("space", SPACE, space))
+               if tags.get(tag, now) != now]  # fmt: skip
+    stage.client.set_tag(stage.run_id, BASIS, basis)
+    stage.client.set_tag(stage.run_id, SPACE, space)
+    if not history:
+        return []
+    if changed:
+        log.warning("%s changed since %d earlier trials; they are set aside", " and ".join(changed), len(history))
+    elif all(trial.error for trial in history) and len(history) >= stage.experiment.search.trials:
+        log.info("all %d trials of earlier attempts failed; starting anew", len(history))
+    else:
+        return history
+    tracker.set_aside(history)
+    return []
+
+
+@contextmanager
+def _held_rows(spark: SparkSession, stage: Stage, trainer: Trainer) -> Iterator[Rows]:
+    """Lay the rows out and hold them; on resume as the first attempt did, since models hang on it."""
+    validation, classes = stage.experiment.search.validation, stage.artifact("ingest", PROFILE)["classes"]
+    group = [validation.group] if isinstance(validation, CrossValidation) and validation.group else []
+    splits = {name: read_split(spark, stage, name, group) for name in ("train", "validation")}
+    slots = _same_slots(stage, Slots.of(spark))
+    if isinstance(validation, CrossValidation):
+        both = splits["train"].unionByName(splits["validation"])
+        folded = assign_folds(both, validation, len(classes), stage.experiment.split.seed)
+        with laid_out(folded, trainer, slots) as held:
+            yield Rows(held, held, held.count(), len(classes))
+    else:
+        with laid_out(splits["train"], trainer, slots) as train, laid_out(splits["validation"], trainer, slots) as rest:
+            rows = train.unionByName(rest)
+            yield Rows(rows, train, rows.count(), len(classes))
+
+
+def _same_slots(stage: Stage, slots: Slots) -> Slots:
+    written = stage.client.get_run(stage.run_id).data.tags.get(LAYOUT)
+    if written:
+        executors, cores = json.loads(written)
+        return Slots(executors, cores)
+    stage.client.set_tag(stage.run_id, LAYOUT, json.dumps([slots.executors, slots.cores]))
+    return slots
+
+
+def _build_objective(stage: Stage, trainer: Trainer, rows: Rows) -> Objective:
+    own = stage.experiment.search.objective
+    if own is None:
+        return FitAndScore(stage.experiment, trainer, rows)
+    return OwnFunction(load_function("search.objective", own), stage.experiment, rows)
+
+
+def _watched(objective: Objective, spark: SparkSession, timeout_s: int | None) -> Objective:
+    """Give every trial a Spark job group of its own, and a limit to its time."""
+    context = spark.sparkContext
+
+    def grouped(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        context.setJobGroup(_JOB_GROUP, f"trial {json.dumps(setting)[:200]}", interruptOnCancel=True)
+        return objective(setting, attempt)
+
+    if timeout_s is None:
+        return grouped
+    watchdog = Watchdog(timeout_s, lambda: context.cancelJobGroup(_JOB_GROUP), thread=InheritableThread)
+    return lambda setting, attempt: watchdog.run(lambda: grouped(setting, attempt))
+
+
+def _build_plan(stage: Stage, earlier: WarmStart) -> Plan:
+    experiment, search = stage.experiment, stage.experiment.search
+    known = [trial.setting for trial in earlier.trials if trial.loss is not None]
+    points = [point for point in [*experiment.points_to_evaluate, *earlier.points] if point not in known]
+    if search.points_to_evaluate == "champion" and (champion := champion_setting(stage)):
+        points.insert(0, champion)
+    early = search.early_stop
+    budget = Budget(
+        max_trials=search.trials,
+        timeout_s=search.timeout,
+        loss_threshold=search.loss_threshold,
+        patience=early.trials if early else None,
+        minimum_gain=early.minimum_gain if early else 0.0,
+        stop_function=(early.function, stop_function(load_function("search.early_stop.function", early.function)))
+        if early and early.function
+        else None,
+        max_failed_trials=search.max_failed_trials,
+    )
+    return Plan(
+        metric=METRICS[search.metric],
+        budget=budget,
+        points=[point for index, point in enumerate(points) if point not in points[:index]],
+        queue=search.max_queue_len,
+        infra_retries=search.infra_retries,
+        constraints=[parse_constraint(text) for text in search.constraints],
+    )
+
+
+def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
+    log.info("best: trial %d %s", result.best.number, result.best.setting)
+    failed = sum(trial.error is not None for trial in result.trials)
+    counts = {"trials": len(result.trials), "failed_trials": failed}
+    measured = {name: value for name, value in result.best.metrics.items() if not name.startswith("fold_")}
+    stage.log_metrics({**measured, **sizes, **counts})
+    stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
+    figure = plot_search(result.trials, METRICS[stage.experiment.search.metric])
+    stage.client.log_figure(stage.run_id, figure, "search.png")
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -66,6 +66,18 @@ class Trainer(ABC):
             `retune_probability` (vector, one slot a class).
         """
 
+    def safer(self, rung: int) -> Parameters:
+        """Return parameters for a further try after trouble in the infrastructure: none at rung 0, then ever safer."""
+        return {}
+
+    def model_size(self, model: Transformer) -> int:
+        """Return a model's size in bytes.
+
+        Raises:
+            NotImplementedError: This trainer cannot tell.
+        """
+        raise NotImplementedError(f"{self.name} does not tell the size of its models")
+
     def layout(self, rows: DataFrame, slots: Slots) -> DataFrame:
         """Arrange rows for the fit; the default leaves them as they are."""
         return rows

@@ -58,6 +58,19 @@ class SynapseMLLightGBM(Trainer):
                 "or give spark-submit `--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
             ) from error
 
+    def safer(self, rung: int) -> Parameters:
+        """Barrier mode, so that all tasks start or none; then a single task, which needs no network. Both in bulk."""
+        ladder: tuple[Parameters, ...] = (
+            {},
+            {"dataTransferMode": "bulk", "useBarrierExecutionMode": True},
+            {"dataTransferMode": "bulk", "useBarrierExecutionMode": False, "numTasks": 1},
+        )
+        return ladder[min(rung, len(ladder) - 1)]
+
+    def model_size(self, model: Transformer) -> int:
+        """Return the bytes of LightGBM's own text form."""
+        return len(model.getNativeModel().encode())
+
     def layout(self, rows: DataFrame, slots: Slots) -> DataFrame:
         """Give each executor one partition, in an order that hangs on the rows alone.
 
@@ -78,11 +91,11 @@ class SynapseMLLightGBM(Trainer):
             "dataTransferMode": "bulk",
             "numThreads": Slots.of(rows.sparkSession).cores,
             **({"objective": problem} if problem != "regression" else {}),
+            "numTasks": partitions,
             **parameters,
             "featuresCol": FEATURES,
             "labelCol": LABEL,
             "predictionCol": PREDICTION,
-            "numTasks": partitions,
             **({"probabilityCol": PROBABILITY} if problem != "regression" else {}),
         }
         return _estimator(problem)(**settings).fit(rows)

@@ -1,0 +1,55 @@
+"""Folds for cross-validation: chosen by hashes of rows, so that no row moves when the partitioning does."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from retune.data.splits import LABEL, ROW_ID
+from retune.errors import BadInput
+from retune.search_section import CrossValidation
+from retune.spark import quote
+
+FOLD = "retune_fold"
+
+
+def assign_folds(rows: DataFrame, validation: CrossValidation, classes: int, seed: int) -> DataFrame:
+    """Add `retune_fold` (int, from 0).
+
+    Equal rows share a fold, and rows of equal group do. Without a group, each class is spread over all folds alike.
+
+    Args:
+        rows: With `retune_row_id`, `retune_label` and the group's column, if there is one.
+        validation: How many folds, and the group.
+        classes: How many classes; 0 for regression.
+        seed: Another seed, other folds.
+    """
+    key = F.col(quote(validation.group)) if validation.group else F.col(ROW_ID)
+    hashed = F.xxhash64(F.lit(seed), F.lit("fold"), key)
+    if classes and not validation.group:
+        place = F.dense_rank().over(Window.partitionBy(LABEL).orderBy(hashed))
+    else:
+        place = hashed
+    return rows.withColumn(FOLD, F.pmod(place, F.lit(validation.folds)).cast("int"))
+
+
+def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[object]) -> None:
+    """Refuse folds that the rows cannot fill.
+
+    Raises:
+        BadInput: The group's column is missing, or there are more folds than rows, groups, or rows of a class.
+    """
+    if validation.group and validation.group not in rows.columns:
+        raise BadInput(f"search.validation.group = {validation.group!r}: no such column in the data")
+    unit = quote(validation.group) if validation.group else ROW_ID
+    counted = rows.groupBy(*[LABEL] if classes and not validation.group else []).agg(
+        F.count_distinct(unit).alias("units")
+    )
+    for row in counted.collect():
+        if row["units"] < validation.folds:
+            of_class = f" of class {classes[int(row[LABEL])]!r}" if LABEL in row.asDict() else ""
+            what = f"groups of {validation.group}" if validation.group else f"different rows{of_class}"
+            raise BadInput(
+                f"search.validation.folds = {validation.folds}: there are only {row['units']} {what} in train and "
+                "validation together; use fewer folds"
+            )

@@ -1,0 +1,96 @@
+"""When a search has had enough."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from retune.errors import TooManyFailedTrials
+from retune.metrics import Metric
+from retune.search.trial import Trial, best_of
+
+StopFunction = Callable[[Sequence[Trial]], bool]
+"""Tells from all trials so far whether to stop."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The rules by which a search ends; trials of earlier attempts count like its own.
+
+    Attributes:
+        max_trials: Trials in all, failed ones included.
+        timeout_s: Seconds spent on trials in all, after which no new one starts.
+        loss_threshold: A value of the metric that is good enough.
+        patience: So many trials in a row without progress.
+        minimum_gain: What counts as progress, in units of the metric.
+        stop_function: A rule of the user's own, and its name.
+        max_failed_trials: So many failed trials end the search as hopeless.
+    """
+
+    max_trials: int
+    timeout_s: float | None = None
+    loss_threshold: float | None = None
+    patience: int | None = None
+    minimum_gain: float = 0.0
+    stop_function: tuple[str, StopFunction] | None = None
+    max_failed_trials: int | None = None
+
+    def used_up(self, trials: Sequence[Trial], metric: Metric) -> str | None:
+        """Return why no further trial may start, or None.
+
+        Raises:
+            TooManyFailedTrials: The search is hopeless.
+        """
+        self._check_failed(trials)
+        if len(trials) >= self.max_trials:
+            return f"max_trials = {self.max_trials} reached"
+        if self.timeout_s is not None and spent_s(trials) >= self.timeout_s:
+            return f"timeout = {self.timeout_s:g} s reached after {len(trials)} trials"
+        enough = math.inf if self.loss_threshold is None else -metric.loss(self.loss_threshold)
+        if (best := best_of(trials)) and best.loss is not None and -best.loss >= enough:
+            return f"loss_threshold = {self.loss_threshold:g} reached by trial {best.number}"
+        if trials_without_progress(trials, self.minimum_gain) >= (self.patience or math.inf):
+            return f"early_stop: no progress in {self.patience} trials"
+        if self.stop_function and trials and self.stop_function[1](trials):
+            return f"early_stop: {self.stop_function[0]} said so"
+        return None
+
+    def time_left_s(self, trials: Sequence[Trial]) -> float:
+        """Return about how many seconds of trials are still to come."""
+        spent = spent_s(trials)
+        by_count = (self.max_trials - len(trials)) * spent / len(trials) if trials else 0.0
+        return max(0.0, by_count if self.timeout_s is None else min(by_count, self.timeout_s - spent))
+
+    def _check_failed(self, trials: Sequence[Trial]) -> None:
+        errors = [trial.error for trial in trials if trial.error]
+        if self.max_failed_trials is not None and len(errors) >= self.max_failed_trials:
+            raise TooManyFailedTrials(
+                f"{len(errors)} of {len(trials)} trials failed, and max_failed_trials = {self.max_failed_trials}: "
+                + collect_reasons(errors)
+            )
+
+
+def spent_s(trials: Sequence[Trial]) -> float:
+    """Return the seconds that trials took in all."""
+    return sum(trial.duration_s for trial in trials)
+
+
+def trials_without_progress(trials: Sequence[Trial], minimum_gain: float) -> int:
+    """Return how many trials there have been since the last that was better than all before by the minimum gain.
+
+    As `hyperopt.early_stop.no_progress_loss` has it, but with an absolute gain; trials without a loss count.
+    """
+    best, since = None, 0
+    for trial in trials:
+        since += 1
+        if trial.loss is not None and (best is None or trial.loss < best - minimum_gain):
+            best, since = trial.loss, 0
+    return since
+
+
+def collect_reasons(errors: Sequence[str]) -> str:
+    """Return the first lines of error texts with how often each came, the most frequent first."""
+    counted = Counter(error.splitlines()[0][:300] for error in errors)
+    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common(5))
