@@ -118,6 +118,16 @@ def end_stage(client: MlflowClient, lease: Lease, error: str | None = None) -> N
         client.set_terminated(lease.run_id, "FAILED")
 
 
+def kill_stage(client: MlflowClient, lease: Lease) -> None:
+    """Mark KILLED what a killed job left RUNNING, its trials and its run, unless another attempt owns them now."""
+    if why_not_current(client, lease):
+        return
+    stage = client.get_run(lease.run_id)
+    for run in [*children(client, stage, "trial"), stage]:
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
 def children(client: MlflowClient, run: Run, stage: str) -> list[Run]:
     """Return the live runs of `stage` below `run`, oldest first."""
     found = search_all(

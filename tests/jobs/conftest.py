@@ -35,7 +35,10 @@ class Jobs:
         return MlflowClient(self.settings.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"))
 
     def start(self, stage: str, *args: str) -> subprocess.Popen[str]:
-        command = ["spark-submit", "--master", "local[2]", str(ROOT / "jobs" / f"{stage}.py"), *args]
+        return self.start_script(ROOT / "jobs" / f"{stage}.py", *args)
+
+    def start_script(self, script: Path, *args: str) -> subprocess.Popen[str]:
+        command = ["spark-submit", "--master", "local[2]", str(script), *args]
         return subprocess.Popen(
             command,
             env=self.environment,
