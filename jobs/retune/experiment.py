@@ -159,7 +159,7 @@ class Experiment(Section):
         for index, text in enumerate(self.search.constraints):
             try:
                 measure, _, _ = parse_constraint(text)
-                if measure not in known:
+                if measure not in known and self.search.objective is None:
                     raise ValueError(f"knows no measure {measure!r}; there are {', '.join(sorted(known))}")
             except ValueError as error:
                 raise cross_error(f"search.constraints.{index}", text, str(error)) from error

@@ -119,6 +119,9 @@ class Search(Section):
     max_failed_trials: int | None = Field(None, gt=0, description="So many failed trials end the search.")
     warm_start: WarmStart | None = None
     validation: Validation = Holdout()
+    early_stopping_rounds: int | None = Field(
+        None, gt=0, description="Boosting stops when the validation rows gain nothing in so many rounds."
+    )
     constraints: list[str] = Field([], description='What the best trial must keep, such as "model_size_mb <= 50".')
     space: Space = Field(min_length=1)
 
@@ -157,7 +160,7 @@ class Search(Section):
                     "search.space", f"{size} settings", f"is a grid of more than max_grid = {self.max_grid} settings"
                 )
         elif self.max_trials is None:
-            raise cross_error("search.max_trials", None, f"is needed with engine {self.engine}")
+            raise cross_error("search.max_trials", None, f"max_trials is needed with engine {self.engine}")
         return self
 
     @model_validator(mode="after")
@@ -194,7 +197,7 @@ def parse_constraint(text: str) -> tuple[str, str, float]:
     Raises:
         ValueError: It is not of the form "measure <= number".
     """
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*", text)
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text)
     if not match:
         raise ValueError('must have the form "measure <= number" or "measure >= number"')
     return match[1], match[2], float(match[3])

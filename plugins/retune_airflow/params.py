@@ -18,7 +18,7 @@ def build_params(experiment: Experiment) -> dict[str, Param]:
     search = experiment.search
     return {
         "max_trials": Param(
-            search.max_trials, type="integer", minimum=1, title="Trials",
+            search.trials, type="integer", minimum=1, title="Trials",
             description="How many settings to try at most.",
         ),
         "timeout": Param(

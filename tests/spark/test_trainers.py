@@ -23,7 +23,7 @@ from retune.metrics import Problem
 from retune.spark import Slots
 from retune.stages.fitting import laid_out
 from retune.trainers import load_trainer
-from retune.trainers.base import PREDICTION, PROBABILITY, Trainer
+from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
 
 TRAINERS = get_args(Model.model_fields["trainer"].annotation)
 CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
@@ -202,3 +202,31 @@ def test_layout_is_the_same_whatever_wrote_the_rows(spark, name):
         return laid.rdd.glom().map(lambda part: [row[0] for row in part]).collect()
 
     assert ids_by_partition(rows.orderBy(F.rand(2)).repartition(7)) == ids_by_partition(rows)
+
+
+def test_a_fit_stops_early_on_rows_it_has_not_seen_and_tells_where(case):
+    half = F.pmod(F.col(ROW_ID), F.lit(2)) == 0
+    watched = EarlyStopping(case.laid_out.where(half), rounds=5)
+    parameters = QUICK[case.trainer.name] | {"numIterations": 300}
+    model = case.trainer.fit(
+        case.laid_out.where(~half), parameters, case.problem, case.classes, 7, early_stopping=watched
+    )
+    rounds = case.trainer.rounds(model)
+    assert 0 < rounds < 300
+    assert case.trainer.with_rounds(parameters, rounds)["numIterations"] == rounds
+    assert case.trainer.rounds(case.model) == QUICK[case.trainer.name]["numIterations"]
+
+
+def test_every_rung_of_safer_settings_fits_alike(case):
+    assert case.trainer.safer(0) == {}
+    for rung in (1, 2, 9):
+        assertDataFrameEqual(
+            predictions(case.fit(case.laid_out, **case.trainer.safer(rung)), case.rows),
+            predictions(case.model, case.rows),
+            rtol=0,
+        )
+
+
+def test_the_size_of_a_model_grows_with_its_trees(case):
+    bigger = case.fit(case.laid_out, numIterations=60)
+    assert 1000 < case.trainer.model_size(case.model) < case.trainer.model_size(bigger)

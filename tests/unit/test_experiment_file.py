@@ -67,7 +67,7 @@ BROKEN = [
     ("max_trials: 12", "max_trials: 1.5", 0, "search.max_trials = 1.5: must be a whole number"),
     ("max_trials: 12", "max_trials: true", 0, "search.max_trials = True: must be a whole number"),
     ("max_trials: 12", "max_trials: many", 0, "search.max_trials = 'many': must be a whole number"),
-    ("max_trials: 12", "max_trials:", 0, "search.max_trials: is needed with engine hyperopt"),
+    ("max_trials: 12", "max_trials:", 0, "search.max_trials: max_trials is needed with engine hyperopt"),
     ("timeout: 30m", "timeout: 30 minutes", 0, f"search.timeout = '30 minutes': {DURATION_RULE}"),
     ("timeout: 30m", "timeout: 0s", 0, "search.timeout = 0: must be greater than 0"),
     ("timeout: 30m", "timeout: 1.5", 0, "search.timeout = 1.5: must be a whole number"),

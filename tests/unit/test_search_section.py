@@ -64,8 +64,8 @@ def find_error(**changes: Any) -> tuple[str, str]:
             "search.space.x",
             "engine optuna has no pchoice; use another type, or engine hyperopt",
         ),
-        ({"max_trials": None}, "search.max_trials", "is needed with engine hyperopt"),
-        ({"engine": "optuna", "max_trials": None}, "search.max_trials", "is needed with engine optuna"),
+        ({"max_trials": None}, "search.max_trials", "max_trials is needed with engine hyperopt"),
+        ({"engine": "optuna", "max_trials": None}, "search.max_trials", "max_trials is needed with engine optuna"),
     ],
 )
 def test_a_space_or_budget_that_the_engine_cannot_take_is_refused(changes, field, rule):

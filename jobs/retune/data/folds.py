@@ -33,7 +33,7 @@ def assign_folds(rows: DataFrame, validation: CrossValidation, classes: int, see
     return rows.withColumn(FOLD, F.pmod(place, F.lit(validation.folds)).cast("int"))
 
 
-def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[object]) -> None:
+def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[object], seed: int) -> None:
     """Refuse folds that the rows cannot fill.
 
     Raises:
@@ -53,3 +53,9 @@ def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[obje
                 f"search.validation.folds = {validation.folds}: there are only {row['units']} {what} in train and "
                 "validation together; use fewer folds"
             )
+    filled = assign_folds(rows, validation, len(classes), seed).select(FOLD).distinct().count()
+    if filled < validation.folds:
+        raise BadInput(
+            f"search.validation.folds = {validation.folds}: only {filled} of them would have rows; use fewer folds, "
+            "or another split.seed"
+        )

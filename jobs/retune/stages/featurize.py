@@ -30,7 +30,7 @@ def run(stage: Stage) -> None:
         counts = check_splits(rows, profile["classes"])
         validation = experiment.search.validation
         if isinstance(validation, CrossValidation):
-            check_folds(rows.where(F.col(SPLIT) != "test"), validation, profile["classes"])
+            check_folds(rows.where(F.col(SPLIT) != "test"), validation, profile["classes"], experiment.split.seed)
         log.info("rows: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
         train = rows.where(F.col(SPLIT) == "train")
         not_features = [experiment.data.target, SPLIT, LABEL, ROW_ID]

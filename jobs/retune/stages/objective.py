@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from retune.data.folds import FOLD
-from retune.data.splits import SPLIT
+from retune.data.splits import ROW_ID, SPLIT
 from retune.evaluation import score_splits
 from retune.experiment import Experiment
 from retune.metrics import METRICS
@@ -21,8 +21,10 @@ from retune.search.trial import Attempt, Pruned, Trial
 from retune.search_section import CrossValidation, parse_constraint
 from retune.space import Parameters, Setting, flatten
 from retune.spark import losing_spark_told_apart
-from retune.trainers.base import Trainer
+from retune.trainers.base import EarlyStopping, Trainer
 
+ROUNDS = "rounds"
+_MOST_WATCHED_ROWS = 10_000  # SynapseML gathers them on the driver
 _FOLDS_BEFORE_PRUNING = 2
 _TRIALS_BEFORE_PRUNING = 5  # as Optuna's MedianPruner has it
 
@@ -35,13 +37,15 @@ class Rows:
         all: Train and validation rows: `retune_features` (vector), `retune_label` (double), `retune_row_id`,
             `retune_split`, and with cross-validation `retune_fold`.
         train: Those a trial is fitted to; with cross-validation all, of which each fit leaves out a fold.
-        count: How many rows are scored in a trial.
+        count: How many there are.
+        scored: How many of them a fit is scored on.
         classes: How many classes; 0 for regression.
     """
 
     all: DataFrame
     train: DataFrame
     count: int
+    scored: int
     classes: int
 
 
@@ -50,9 +54,11 @@ class FitAndScore:
 
     def __init__(self, experiment: Experiment, trainer: Trainer, rows: Rows) -> None:
         self._experiment, self._trainer, self._rows = experiment, trainer, rows
-        self._measures_size = any(
-            parse_constraint(text)[0] == "model_size_mb" for text in experiment.search.constraints
-        )
+        constrained = [parse_constraint(text)[0] for text in experiment.search.constraints]
+        self._measures_size = "model_size_mb" in constrained
+        # The area under the curve needs sorting, so it is measured only where asked for.
+        auc = any(measure.endswith("_auc") for measure in constrained)
+        self._scored_by = "auc" if auc else experiment.search.metric
 
     def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
         parameters = {
@@ -78,6 +84,14 @@ class FitAndScore:
                 self._prune(folds, earlier)
         return summarize_folds(folds)
 
+    def _early_stopping(self, validation_rows: DataFrame) -> EarlyStopping | None:
+        rounds = self._experiment.search.early_stopping_rounds
+        if rounds is None:
+            return None
+        share = min(1.0, _MOST_WATCHED_ROWS / max(1, self._rows.scored))
+        chosen = F.pmod(F.col(ROW_ID), F.lit(1_000_000)) < int(share * 1_000_000)
+        return EarlyStopping(validation_rows.where(chosen), rounds)
+
     def _prune(self, folds: list[dict[str, float]], earlier: Sequence[Trial]) -> None:
         metric, name = METRICS[self._experiment.search.metric], f"validation_{self._experiment.search.metric}"
         so_far = [fold[name] for fold in folds]
@@ -94,10 +108,19 @@ class FitAndScore:
     def _measure(self, parameters: Parameters, fit_rows: DataFrame, all_rows: DataFrame) -> dict[str, float]:
         experiment, classes = self._experiment, self._rows.classes
         started = time.monotonic()
-        model = self._trainer.fit(fit_rows, parameters, experiment.problem, classes, experiment.search.seed)
+        model = self._trainer.fit(
+            fit_rows,
+            parameters,
+            experiment.problem,
+            classes,
+            experiment.search.seed,
+            self._early_stopping(all_rows.where(F.col(SPLIT) == "validation")),
+        )
         fitted = time.monotonic()
-        metrics = score_splits(model.transform(all_rows), experiment.problem, classes, experiment.search.metric)
+        metrics = score_splits(model.transform(all_rows), experiment.problem, classes, self._scored_by)
         metrics["fit_s"] = fitted - started
+        if experiment.search.early_stopping_rounds:
+            metrics[ROUNDS] = self._trainer.rounds(model)
         metrics["score_ms_per_row"] = (time.monotonic() - fitted) * 1000 / max(1, self._rows.count)
         if self._measures_size:
             metrics["model_size_mb"] = self._trainer.model_size(model) / 2**20
@@ -122,9 +145,13 @@ class OwnFunction:
         if result.get("status", "ok") != "ok":
             raise ValueError(f"the objective said {result['status']!r}")
         metric = METRICS[self._experiment.search.metric]
-        numbers = {name: float(value) for name, value in result.items() if isinstance(value, (int, float))}
+        # NumPy's numbers too, which are no float of Python's.
+        numbers = {name: float(value) for name, value in result.items() if isinstance(value, SupportsFloat)}
+        if "loss" not in numbers:
+            raise ValueError(f"the objective returned {returned!r}, not a loss or a mapping with one")
         # A loss is the metric with its sign turned where higher is better, so the same turn leads back.
-        return {**numbers, f"validation_{metric.name}": metric.loss(numbers.pop("loss"))}
+        value = metric.loss(numbers.pop("loss"))
+        return {**numbers, f"validation_{metric.name}": value}
 
 
 def summarize_folds(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:

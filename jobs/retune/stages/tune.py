@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,14 +22,14 @@ from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
 from retune.search.loop import Plan, Result, run_search
 from retune.search.stopping import Budget
-from retune.search.trial import Attempt, Objective, Trial
+from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog
-from retune.search_section import CrossValidation, parse_constraint
+from retune.search_section import CrossValidation, Search, parse_constraint
 from retune.space import Setting
 from retune.spark import Slots, spark_session
 from retune.stages.fitting import laid_out, read_split
 from retune.stages.ingest import FINGERPRINT, PROFILE
-from retune.stages.objective import FitAndScore, OwnFunction, Rows
+from retune.stages.objective import ROUNDS, FitAndScore, OwnFunction, Rows
 from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
 from retune.trainers import load_trainer
 from retune.trainers.base import Trainer
@@ -40,7 +40,7 @@ _JOB_GROUP = "retune trial"
 
 
 def run(stage: Stage) -> None:
-    """Publish `best_setting` (JSON) and `best_trial` (its run id)."""
+    """Publish `best_setting` (JSON), `best_trial` (its run id), `best_rounds` (where its fit stopped early, else 0)."""
     experiment = stage.experiment
     trainer = load_trainer(experiment.model.trainer)
     tracker = TrialRuns(stage)
@@ -57,13 +57,17 @@ def run(stage: Stage) -> None:
             sizes = {
                 "search_s": time.monotonic() - started,
                 "fit_partitions": rows.train.rdd.getNumPartitions(),
-                "scored_rows": rows.count,
+                "scored_rows": rows.scored,
             }
     stage.ensure_current()
     tracker.kill_unfinished()
     tracker.mark_best(result.best)
     _log_result(stage, result, sizes)
-    stage.publish(best_setting=json.dumps(result.best.setting), best_trial=result.best.run_id)
+    stage.publish(
+        best_setting=json.dumps(result.best.setting),
+        best_trial=result.best.run_id,
+        best_rounds=str(round(result.best.metrics.get(ROUNDS, 0))),
+    )
 
 
 def hash_of_basis(stage: Stage) -> str:
@@ -93,12 +97,19 @@ def _usable_history(stage: Stage, tracker: TrialRuns, basis: str) -> list[Trial]
         return []
     if changed:
         log.warning("%s changed since %d earlier trials; they are set aside", " and ".join(changed), len(history))
-    elif all(trial.error for trial in history) and len(history) >= stage.experiment.search.trials:
-        log.info("all %d trials of earlier attempts failed; starting anew", len(history))
+    elif _was_hopeless(stage.experiment.search, history):
+        log.info("the %d trials of earlier attempts left no hope; starting anew", len(history))
     else:
         return history
     tracker.set_aside(history)
     return []
+
+
+def _was_hopeless(search: Search, history: Sequence[Trial]) -> bool:
+    """Tell whether a retry could only end as the attempt before it did."""
+    failed = sum(trial.error is not None for trial in history)
+    too_many = search.max_failed_trials is not None and failed >= search.max_failed_trials
+    return too_many or (len(history) >= search.trials and all(trial.loss is None for trial in history))
 
 
 @contextmanager
@@ -112,18 +123,21 @@ def _held_rows(spark: SparkSession, stage: Stage, trainer: Trainer) -> Iterator[
         both = splits["train"].unionByName(splits["validation"])
         folded = assign_folds(both, validation, len(classes), stage.experiment.split.seed)
         with laid_out(folded, trainer, slots) as held:
-            yield Rows(held, held, held.count(), len(classes))
+            count = held.count()
+            yield Rows(held, held, count, count // validation.folds, len(classes))
     else:
         with laid_out(splits["train"], trainer, slots) as train, laid_out(splits["validation"], trainer, slots) as rest:
             rows = train.unionByName(rest)
-            yield Rows(rows, train, rows.count(), len(classes))
+            yield Rows(rows, train, rows.count(), rest.count(), len(classes))
 
 
 def _same_slots(stage: Stage, slots: Slots) -> Slots:
     written = stage.client.get_run(stage.run_id).data.tags.get(LAYOUT)
     if written:
-        executors, cores = json.loads(written)
-        return Slots(executors, cores)
+        first = Slots(*json.loads(written))
+        if first.executors <= slots.executors:
+            return first
+        log.warning("%d executors now, %d at first: trials may come out otherwise", slots.executors, first.executors)
     stage.client.set_tag(stage.run_id, LAYOUT, json.dumps([slots.executors, slots.cores]))
     return slots
 
@@ -153,6 +167,8 @@ def _build_plan(stage: Stage, earlier: WarmStart) -> Plan:
     experiment, search = stage.experiment, stage.experiment.search
     known = [trial.setting for trial in earlier.trials if trial.loss is not None]
     points = [point for point in [*experiment.points_to_evaluate, *earlier.points] if point not in known]
+    if best := best_of(earlier.trials):
+        points.insert(0, best.setting)  # or this search could end worse than the one before
     if search.points_to_evaluate == "champion" and (champion := champion_setting(stage)):
         points.insert(0, champion)
     early = search.early_stop

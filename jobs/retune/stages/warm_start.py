@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
+from retune.errors import one_line
 from retune.handoff import OUTPUT, Stage
 from retune.metrics import METRICS
 from retune.registry import champion_version
-from retune.run_tree import STAGE, SUPERSEDED_BY
+from retune.run_tree import STAGE, SUPERSEDED_BY, UPSTREAM
 from retune.search.trial import Trial, best_of
 from retune.search_section import Search
 from retune.space import Setting, clip, encode
@@ -74,13 +76,13 @@ def champion_setting(stage: Stage) -> Setting | None:
     if version is None:
         log.info("points_to_evaluate: champion: there is none yet")
         return None
-    retrain = stage.client.get_run(stage.client.get_model_version(stage.experiment.dag_id, version).run_id)
-    tune = stage.client.get_run(retrain.data.tags["retune.upstream_run_id"])
-    setting: Setting = json.loads(tune.data.tags[f"{OUTPUT}best_setting"])
     try:
+        retrain = stage.client.get_run(stage.client.get_model_version(stage.experiment.dag_id, version).run_id)
+        tune = stage.client.get_run(retrain.data.tags[UPSTREAM])
+        setting: Setting = json.loads(tune.data.tags[f"{OUTPUT}best_setting"])
         encode(stage.experiment.search.space, setting)
-    except ValueError as error:
-        log.warning("points_to_evaluate: champion: version %s is left out: %s", version, error)
+    except (MlflowException, KeyError, ValueError) as error:  # say, one that was registered by hand
+        log.warning("points_to_evaluate: champion: version %s is left out: %s", version, one_line(error))
         return None
     return setting
 

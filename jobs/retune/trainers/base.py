@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,19 @@ PREDICTION = "retune_prediction"
 PROBABILITY = "retune_probability"
 MODEL_CODE = Path(__file__).parent / "model_code"
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When a fit may end before its last round.
+
+    Attributes:
+        rows: As those of the fit, but not among them; few enough for one machine.
+        rounds: So many without gain on these rows end the fit.
+    """
+
+    rows: DataFrame
+    rounds: int
 
 
 class Trainer(ABC):
@@ -51,7 +65,15 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def fit(self, rows: DataFrame, parameters: Parameters, problem: Problem, classes: int, seed: int) -> Transformer:
+    def fit(
+        self,
+        rows: DataFrame,
+        parameters: Parameters,
+        problem: Problem,
+        classes: int,
+        seed: int,
+        early_stopping: EarlyStopping | None = None,
+    ) -> Transformer:
         """Fit one model.
 
         Args:
@@ -60,11 +82,20 @@ class Trainer(ABC):
             problem: What kind of model.
             classes: How many classes; 0 for regression.
             seed: Makes the fit repeatable, unless the parameters have a seed of their own.
+            early_stopping: When the fit may end early; `rounds` tells how far it came.
 
         Returns:
             A transformer that adds `retune_prediction` (double; for classes the index) and, for classes,
             `retune_probability` (vector, one slot a class).
         """
+
+    def rounds(self, model: Transformer) -> int:
+        """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
+        raise NotImplementedError(f"{self.name} has no rounds")
+
+    def with_rounds(self, parameters: Parameters, rounds: int) -> Parameters:
+        """Return `parameters` for a fit of just so many rounds."""
+        raise NotImplementedError(f"{self.name} has no rounds")
 
     def safer(self, rung: int) -> Parameters:
         """Return parameters for a further try after trouble in the infrastructure: none at rung 0, then ever safer."""

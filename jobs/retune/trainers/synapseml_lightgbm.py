@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from synapse.ml.lightgbm import LightGBMClassifier, LightGBMRegressor
 
 from retune.data.splits import LABEL, ROW_ID
@@ -16,9 +17,10 @@ from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, Trainer
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, EarlyStopping, Trainer
 
 _ROWS_PER_TASK = 10_000
+_WATCHED = "retune_watched"
 _OURS = frozenset(
     (
         *("self", "java_obj", "fobj", "modelString", "referenceDataset", "executionMode", "numBatches", "numTasks"),
@@ -81,9 +83,33 @@ class SynapseMLLightGBM(Trainer):
         spread = rows.repartition(partitions, ROW_ID) if partitions > 1 else rows.coalesce(1)
         return spread.sortWithinPartitions(ROW_ID)
 
-    def fit(self, rows: DataFrame, parameters: Parameters, problem: Problem, classes: int, seed: int) -> Transformer:
+    def rounds(self, model: Transformer) -> int:
+        """Return the best iteration of LightGBM's own early stopping, counted from 1; see `Trainer`."""
+        best = int(model.getBoosterBestIteration())
+        return best if best > 0 else int(model.getBoosterNumTotalIterations())
+
+    def with_rounds(self, parameters: Parameters, rounds: int) -> Parameters:
+        """Set `numIterations`; see `Trainer`."""
+        return {**parameters, "numIterations": rounds}
+
+    def fit(
+        self,
+        rows: DataFrame,
+        parameters: Parameters,
+        problem: Problem,
+        classes: int,
+        seed: int,
+        early_stopping: EarlyStopping | None = None,
+    ) -> Transformer:
         """Fit one model; see `Trainer`."""
         partitions = rows.rdd.getNumPartitions()
+        if early_stopping:
+            rows = rows.withColumn(_WATCHED, F.lit(False)).unionByName(
+                early_stopping.rows.select(*rows.columns).withColumn(_WATCHED, F.lit(True))
+            )
+        if parameters.get("useBarrierExecutionMode"):
+            # A barrier stage must not join partitions of the stage before, as `layout` and early stopping do.
+            rows = rows.repartition(partitions, ROW_ID).sortWithinPartitions(ROW_ID)
         settings: dict[str, Any] = {
             "seed": seed % (2**31),
             "deterministic": True,
@@ -97,6 +123,11 @@ class SynapseMLLightGBM(Trainer):
             "labelCol": LABEL,
             "predictionCol": PREDICTION,
             **({"probabilityCol": PROBABILITY} if problem != "regression" else {}),
+            **(
+                {"validationIndicatorCol": _WATCHED, "earlyStoppingRound": early_stopping.rounds}
+                if early_stopping
+                else {}
+            ),
         }
         return _estimator(problem)(**settings).fit(rows)
 
