@@ -10,10 +10,10 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo ui check schema test test-unit lint format bench lock clean
+.PHONY: help setup setup-dev demo ui check schema test test-unit chaos lint format bench bench-search soak lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: ## bring what retune needs onto this machine: .venv here, all else in $RETUNE_HOME (.retune)
 	@local/setup.sh
@@ -39,6 +39,9 @@ test: setup-dev ## run all tests
 test-unit: setup-dev ## run the tests that need no Spark, in seconds
 	@$(IN_ENV) pytest tests/unit
 
+chaos: setup-dev ## kill a search 20 times and see that no trial is lost or doubled, in about 10 minutes
+	@$(IN_ENV) RETUNE_CHAOS_KILLS=20 pytest tests/jobs/test_chaos.py --log-cli-level=INFO --timeout=3600
+
 lint: setup-dev ## check style, types and who imports whom
 	@$(IN_ENV) ruff check . && ruff format --check . && mypy && lint-imports
 
@@ -47,6 +50,12 @@ format: setup-dev ## put the code into the project's format
 
 bench: setup-dev ## measure
 	@$(IN_ENV) python bench/run.py
+
+bench-search: setup-dev ## compare what Hyperopt's tpe finds with what random search finds, in about 10 minutes
+	@$(IN_ENV) python bench/tpe_vs_rand.py
+
+soak: setup-dev ## fit 200 models in one Spark application and watch its time and memory
+	@$(IN_ENV) python bench/soak.py
 
 lock: setup ## resolve the requirements anew (OPTIONS=--upgrade for newer versions)
 	@$(COMPILE) $(OPTIONS) requirements.txt --output-file requirements.lock

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 _TAIL = 40
 
@@ -40,8 +41,10 @@ class Figure:
         title: For a reader.
         what: What is held against what, in a sentence or two.
         goal: The most that the ratio should be.
-        ratios: Wall time over wall time, one a round.
-        parts: The seconds behind the ratios by what took them, one a round.
+        ratios: Wall time over wall time, or over what it may be, one a round.
+        parts: The times behind the ratios by what took them, one a round.
+        unit: Of the parts.
+        remark: What else the parts tell, in a sentence.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Figure:
     goal: float
     ratios: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
+    unit: Literal["seconds", "ms"] = "seconds"
+    remark: str = ""
 
     @property
     def ratio(self) -> float:
@@ -58,8 +63,8 @@ class Figure:
     def add(self, ratio: float, parts: Mapping[str, float]) -> None:
         """Take in one round."""
         self.ratios.append(ratio)
-        for part, seconds in parts.items():
-            self.parts.setdefault(part, []).append(seconds)
+        for part, value in parts.items():
+            self.parts.setdefault(part, []).append(value)
 
     def as_dict(self) -> dict[str, object]:
         """Return the figure as JSON has it: every round, so that others can compute with it."""
@@ -70,7 +75,7 @@ class Figure:
             "goal": self.goal,
             "ratio": round(self.ratio, 4),
             "ratios": [round(ratio, 4) for ratio in self.ratios],
-            "seconds": {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
+            self.unit: {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
         }
 
 

@@ -1,6 +1,6 @@
-"""`make bench`: every figure a ratio of times measured side by side, in this run, on this machine.
+"""`make bench`: every figure a ratio, where it can be of times measured side by side, in this run, on this machine.
 
-A ratio says what seconds cannot: it means the same on another machine, and other load hits both sides.
+Such a ratio says what seconds cannot: it means the same on another machine, and other load hits both sides.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ from types import ModuleType
 from typing import Any
 
 import dag_parsing
+import suggestion
 import whole_dag
 from measure import BenchError, Figure
 from place import ROOT, temporary_place
 
-FIGURES: dict[str, ModuleType] = {module.NAME: module for module in (dag_parsing, whole_dag)}
+FIGURES: dict[str, ModuleType] = {module.NAME: module for module in (dag_parsing, whole_dag, suggestion)}
 """One module a figure: its NAME, its ROUNDS, and `measure(place, rounds) -> Figure`."""
 
-_PACKAGES = ("apache-airflow", "apache-airflow-providers-apache-spark", "pyspark", "mlflow", "synapseml", "hyperopt")
+_PACKAGES = (
+    "apache-airflow",
+    "apache-airflow-providers-apache-spark",
+    "pyspark",
+    "mlflow",
+    "synapseml",
+    "hyperopt",
+    "optuna",
+)
 _RESULTS = ROOT / "docs"
 
 
@@ -89,9 +98,19 @@ def _summary(figures: list[Figure]) -> list[str]:
 def _details(figures: list[Figure]) -> list[str]:
     lines: list[str] = []
     for figure in figures:
-        lines += ["", f"## {figure.title}", "", figure.what, "", "| seconds | median | spread |", "|---|---|---|"]
+        lines += [
+            "",
+            f"## {figure.title}",
+            "",
+            figure.what,
+            "",
+            f"| {figure.unit} | median | spread |",
+            "|---|---|---|",
+        ]
         for part, values in figure.parts.items():
             lines.append(f"| {part} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
+        if figure.remark:
+            lines += ["", figure.remark]
     return lines
 
 
@@ -107,9 +126,9 @@ def _page(figures: list[Figure], machine: dict[str, Any]) -> list[str]:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench`; do not edit. Each figure is a ratio of wall times measured by turns in one run:",
-        "the median over rounds of each round's ratio, with the least and the greatest. Seconds are this machine's,",
-        "and its load's; compare the ratios. `benchmarks.json` beside this page has every round.",
+        "Written by `make bench`; do not edit. Unless it says otherwise, a figure is a ratio of wall times measured by",
+        "turns in one run: the median over rounds of each round's ratio, with the least and the greatest. Seconds are",
+        "this machine's, and its load's; compare the ratios. `benchmarks.json` beside this page has every round.",
         "",
         *_summary(figures),
         "",

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 
 import psutil
 from flights import EXPERIMENT, write_flights
@@ -30,7 +31,12 @@ def kill_after(jobs, trials, *args):
 
 def driver_of(jvm_pid):
     """Return the Python driver of a spark-submit; its JVM starts short-lived helpers of its own beside it."""
-    (driver,) = [child for child in psutil.Process(jvm_pid).children() if "tune.py" in " ".join(child.cmdline())]
+    drivers = []
+    for child in psutil.Process(jvm_pid).children():
+        with suppress(psutil.NoSuchProcess):  # a helper that has just ended
+            if "tune.py" in " ".join(child.cmdline()):
+                drivers.append(child)
+    (driver,) = drivers
     return driver
 
 

@@ -57,7 +57,8 @@ def run(stage: Stage) -> None:
             sizes = {
                 "search_s": time.monotonic() - started,
                 "fit_partitions": rows.train.rdd.getNumPartitions(),
-                "scored_rows": rows.scored,
+                "fit_rows": rows.count - rows.scored,
+                "validation_rows": rows.scored,
             }
     stage.ensure_current()
     tracker.kill_unfinished()

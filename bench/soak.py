@@ -1,0 +1,99 @@
+"""`make soak`: one application that fits hundreds of models; what a trial takes, and whether memory levels off."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+from measure import BenchError
+from place import ROOT, temporary_place
+from stages import prepare_search, run_stage
+
+_EXPERIMENT = ROOT / "experiments" / "diabetes.yaml"
+_EVERY = 10
+_LONGEST_S = 60
+_LEVEL = 1.1
+_TRIAL = re.compile(r" (\d+)/\d+  trial .* in ([\d.]+) s  elapsed ")
+
+
+@dataclass
+class Watcher:
+    """Reads what tune prints, and looks at its two processes as it goes on.
+
+    Attributes:
+        durations: What each trial took, in seconds, as the search tells.
+        driver_mb: Resident memory of the Python driver, every so many trials.
+        jvm_mb: That of the JVM that spark-submit is.
+    """
+
+    durations: list[float] = field(default_factory=list)
+    driver_mb: list[float] = field(default_factory=list)
+    jvm_mb: list[float] = field(default_factory=list)
+    _since: float = 0.0
+
+    def __call__(self, job: subprocess.Popen[str], line: str) -> None:
+        """Take in one line."""
+        if not (found := _TRIAL.search(line)):
+            return
+        self._since = self._since or time.monotonic() - float(found[2])
+        self.durations.append(float(found[2]))
+        if int(found[1]) % _EVERY:
+            return
+        jvm = psutil.Process(job.pid)
+        self.driver_mb.append(_driver_of(jvm).memory_info().rss / 2**20)
+        self.jvm_mb.append(jvm.memory_info().rss / 2**20)
+        now = time.monotonic()
+        per_trial, self._since = (now - self._since) / _EVERY, now
+        print(f"| {found[1]} | {per_trial:.2f} | {self.driver_mb[-1]:.0f} | {self.jvm_mb[-1]:.0f} |", flush=True)
+
+
+def _driver_of(jvm: psutil.Process) -> psutil.Process:
+    """Return the Python driver; the JVM has helpers beside it that end at any moment."""
+    for child in jvm.children():
+        with suppress(psutil.NoSuchProcess):
+            if "tune.py" in " ".join(child.cmdline()):
+                return child
+    raise BenchError("the job has no Python driver")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/soak.py", description=__doc__)
+    parser.add_argument("--trials", type=int, default=200, help="how many; 200 by default")
+    trials = parser.parse_args().trials
+    watcher = Watcher()
+    try:
+        with temporary_place() as place:
+            upstream = prepare_search(place, _EXPERIMENT, max_trials=trials)
+            print("| trial | seconds per trial | driver MB | JVM MB |\n|---|---|---|---|", flush=True)
+            run_stage(place, "tune", "--upstream-run-id", upstream, watch=watcher)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    longest = max(watcher.durations)
+    print(f"\n{len(watcher.durations)} trials; the longest took {longest:.1f} s, of {_LONGEST_S} s that one may take.")
+    print(_verdict("the Python driver", watcher.driver_mb))
+    print(_verdict("the JVM", watcher.jvm_mb))
+    return int(longest > _LONGEST_S or len(watcher.durations) < trials)
+
+
+def _verdict(what: str, samples: list[float]) -> str:
+    """Tell whether memory levels off: the last quarter is hardly more than the second."""
+    quarter = len(samples) // 4
+    if not quarter:
+        return f"{what}: too few samples to tell"
+    second, last = (statistics.fmean(part) for part in (samples[quarter : 2 * quarter], samples[-quarter:]))
+    level = "levels off" if last <= second * _LEVEL else "DOES NOT LEVEL OFF"
+    return (
+        f"{what} {level}: {second:.0f} MB in the second quarter, {last:.0f} MB in the last ({last / second - 1:+.1%})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
