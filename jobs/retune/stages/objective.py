@@ -20,7 +20,6 @@ from retune.metrics import METRICS
 from retune.search.trial import Attempt, Pruned, Trial
 from retune.search_section import CrossValidation, parse_constraint
 from retune.space import Parameters, Setting, flatten
-from retune.spark import losing_spark_told_apart
 from retune.trainers.base import EarlyStopping, Trainer
 
 ROUNDS = "rounds"
@@ -66,11 +65,10 @@ class FitAndScore:
             **flatten(setting),
             **self._trainer.safer(attempt.rung),
         }
-        with losing_spark_told_apart(self._rows.all.sparkSession):
-            validation = self._experiment.search.validation
-            if isinstance(validation, CrossValidation):
-                return self._cross_validate(parameters, validation, attempt.earlier)
-            return self._measure(parameters, self._rows.train, self._rows.all)
+        validation = self._experiment.search.validation
+        if isinstance(validation, CrossValidation):
+            return self._cross_validate(parameters, validation, attempt.earlier)
+        return self._measure(parameters, self._rows.train, self._rows.all)
 
     def _cross_validate(
         self, parameters: Parameters, validation: CrossValidation, earlier: Sequence[Trial]
@@ -139,8 +137,7 @@ class OwnFunction:
 
     def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
         parameters = {**self._experiment.model.fixed, **flatten(setting)}
-        with losing_spark_told_apart(self._rows.all.sparkSession):
-            returned = self._function(parameters, self._rows)
+        returned = self._function(parameters, self._rows)
         result = returned if isinstance(returned, Mapping) else {"loss": returned}
         if result.get("status", "ok") != "ok":
             raise ValueError(f"the objective said {result['status']!r}")

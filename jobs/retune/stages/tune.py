@@ -26,7 +26,7 @@ from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog
 from retune.search_section import CrossValidation, Search, parse_constraint
 from retune.space import Setting
-from retune.spark import Slots, spark_session
+from retune.spark import Slots, losing_spark_told_apart, spark_session
 from retune.stages.fitting import laid_out, read_split
 from retune.stages.ingest import FINGERPRINT, PROFILE
 from retune.stages.objective import ROUNDS, FitAndScore, OwnFunction, Rows
@@ -82,6 +82,7 @@ def hash_of_basis(stage: Stage) -> str:
         experiment.model.trainer,
         experiment.model.fixed,
         search.validation.model_dump(),
+        search.early_stopping_rounds,
         search.objective,
     )
 
@@ -151,16 +152,21 @@ def _build_objective(stage: Stage, trainer: Trainer, rows: Rows) -> Objective:
 
 
 def _watched(objective: Objective, spark: SparkSession, timeout_s: int | None) -> Objective:
-    """Give every trial a Spark job group of its own, and a limit to its time."""
+    """Give every trial a Spark job group and a limit to its time; losing the application is no failure of a trial."""
     context = spark.sparkContext
 
     def grouped(setting: Setting, attempt: Attempt) -> dict[str, float]:
-        context.setJobGroup(_JOB_GROUP, f"trial {json.dumps(setting)[:200]}", interruptOnCancel=True)
-        return objective(setting, attempt)
+        with losing_spark_told_apart(spark):
+            context.setJobGroup(_JOB_GROUP, f"trial {json.dumps(setting)[:200]}", interruptOnCancel=True)
+            return objective(setting, attempt)
+
+    def cancel() -> None:
+        with losing_spark_told_apart(spark):
+            context.cancelJobGroup(_JOB_GROUP)
 
     if timeout_s is None:
         return grouped
-    watchdog = Watchdog(timeout_s, lambda: context.cancelJobGroup(_JOB_GROUP), thread=InheritableThread)
+    watchdog = Watchdog(timeout_s, cancel, thread=InheritableThread)
     return lambda setting, attempt: watchdog.run(lambda: grouped(setting, attempt))
 
 
