@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from retune.experiment import Experiment
 from retune.handoff import Stage
-from retune.run_tree import end_stage, lease_stage
+from retune.run_tree import Lease, end_stage, lease_stage
 from retune.search.trial import Trial
 from retune.stages.ingest import FINGERPRINT
 from retune.stages.tune import _usable_history, hash_of_basis
@@ -91,6 +92,17 @@ def test_trials_of_another_search_are_set_aside_and_stay_so(client, changed, cap
     assert again(stage, experiment=changed) == []
 
 
+def test_a_kill_before_they_are_set_aside_does_not_let_them_back_in(client, monkeypatch):
+    stage = tune(client, "a", experiment())
+    try_(stage, 0.1, 0.2)
+    changed = experiment({"rate": RATE | {"high": 0.9}})
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRuns, "set_aside", lambda *args: sys.exit("killed"))
+        with pytest.raises(SystemExit, match="killed"):
+            again(stage, experiment=changed)
+    assert again(stage, experiment=changed) == []
+
+
 def test_trials_on_other_data_are_set_aside(client):
     stage = tune(client, "a", experiment())
     try_(stage, 0.1)
@@ -113,8 +125,6 @@ def warm(client: MlflowClient, toy: Experiment, data: str = "one"):
 def earlier_search(client: MlflowClient, dag_run: str, *rates: float, data: str = "one") -> None:
     stage = tune(client, dag_run, experiment(), data)
     try_(stage, *rates)
-    from retune.run_tree import Lease
-
     end_stage(client, Lease(stage.run_id, stage.attempt))
 
 

@@ -93,18 +93,17 @@ def _usable_history(stage: Stage, tracker: TrialRuns, basis: str) -> list[Trial]
     history, tags = tracker.history(), stage.client.get_run(stage.run_id).data.tags
     changed = [what for what, tag, now in (("data or trainer", BASIS, basis), ("space", SPACE, space))
                if tags.get(tag, now) != now]  # fmt: skip
+    usable = bool(history) and not changed
+    if history and changed:
+        log.warning("%s changed since %d earlier trials; they are set aside", " and ".join(changed), len(history))
+    elif usable and _was_hopeless(stage.experiment.search, history):
+        log.info("the %d trials of earlier attempts left no hope; starting anew", len(history))
+        usable = False
+    if not usable:
+        tracker.set_aside(history)  # before the tags: a kill between them must not let these trials back in
     stage.client.set_tag(stage.run_id, BASIS, basis)
     stage.client.set_tag(stage.run_id, SPACE, space)
-    if not history:
-        return []
-    if changed:
-        log.warning("%s changed since %d earlier trials; they are set aside", " and ".join(changed), len(history))
-    elif _was_hopeless(stage.experiment.search, history):
-        log.info("the %d trials of earlier attempts left no hope; starting anew", len(history))
-    else:
-        return history
-    tracker.set_aside(history)
-    return []
+    return history if usable else []
 
 
 def _was_hopeless(search: Search, history: Sequence[Trial]) -> bool:
