@@ -17,11 +17,14 @@ from retune.errors import TrackingUnreachable
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 4
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI opens on runs, not on traces
 
 
 def connect() -> MlflowClient:
     """Return a client of the tracking store once that has answered.
+
+    Afterwards MLflow retries a request as often as `$MLFLOW_HTTP_REQUEST_MAX_RETRIES` says, by default 7 times.
 
     Raises:
         TrackingUnreachable: A server did not answer four times, with waits of 1, 2 and 4 seconds between; or a
@@ -30,8 +33,6 @@ def connect() -> MlflowClient:
     uri = settings.tracking_uri()
     if uri.startswith("sqlite:///"):
         settings.home().mkdir(parents=True, exist_ok=True)
-    # MLflow's own retries would make an unreachable server hang for minutes at each of ours.
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     where = f"MLflow at {settings.without_password(uri)}"
@@ -43,16 +44,19 @@ def connect() -> MlflowClient:
         wait=wait_exponential(multiplier=1, max=8),
         before_sleep=lambda _: log.warning("%s does not answer yet; trying again", where),
     )
+    # A server that has answered once will again: wait out a restart, up to about four minutes with waits that double.
+    retries = os.environ.get(_RETRIES) or "7"
+    # Before that, as many would make an unreachable server hang for minutes at each of our own tries.
+    os.environ[_RETRIES] = "2"
     try:
-        client = retrying(_client_that_answers)
+        return retrying(_client_that_answers)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise TrackingUnreachable(
             f"{where} did not answer in {attempts} tries ({_first_line(cause)}); start it, or set MLFLOW_TRACKING_URI"
         ) from cause
-    # A server that has answered once will again: wait out a restart, up to about four minutes with waits that double.
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "7"
-    return client
+    finally:
+        os.environ[_RETRIES] = retries
 
 
 def _client_that_answers() -> MlflowClient:
