@@ -39,6 +39,12 @@ def profile(frame, build_experiment):
 
 ROWS = [(1, "p", 0.5), (2, None, 1.5), (2, None, 1.5), (None, "q", 2.5)]
 KINDS = "a bigint, b string, y double"
+GROUPED = {
+    "metric": "r2",
+    "max_trials": 1,
+    "space": {"numLeaves": {"type": "uniformint", "low": 3, "high": 9}},
+    "validation": {"type": "cross_validation", "group": "k"},
+}
 
 
 def test_fingerprint_is_unmoved_by_order_and_partitions(numbered, build_experiment):
@@ -163,6 +169,7 @@ def test_data_without_rows_are_refused(profile):
         ({"features": {"columns": ["a", "k"]}}, r"features\.columns = 'k': no such column"),
         ({"features": {"drop": ["k"]}}, r"features\.drop = 'k': no such column"),
         ({"features": {"cast": {"k": "string"}}}, r"features\.cast = 'k': no such column"),
+        ({"search": GROUPED}, r"search\.validation\.group = 'k': no such column"),
     ],
 )
 def test_column_that_is_not_there_is_named(frame, build_experiment, sections, message):

@@ -37,10 +37,8 @@ def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[obje
     """Refuse folds that the rows cannot fill.
 
     Raises:
-        BadInput: The group's column is missing, or there are more folds than rows, groups, or rows of a class.
+        BadInput: There are more folds than rows, groups, or rows of a class.
     """
-    if validation.group and validation.group not in rows.columns:
-        raise BadInput(f"search.validation.group = {validation.group!r}: no such column in the data")
     unit = quote(validation.group) if validation.group else ROW_ID
     counted = rows.groupBy(*[LABEL] if classes and not validation.group else []).agg(
         F.count_distinct(unit).alias("units")

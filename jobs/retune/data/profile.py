@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.metrics import Problem
+from retune.search_section import CrossValidation
 from retune.spark import hash_of_rows, quote
 
 RESERVED = "retune_"
@@ -43,12 +44,15 @@ def check_columns(rows: DataFrame, experiment: Experiment) -> None:
         BadInput: Naming the field and the column.
     """
     names = rows.columns
+    validation = experiment.search.validation
+    group = validation.group if isinstance(validation, CrossValidation) else None
     named = {
         "data.target": [experiment.data.target],
         "split.key": experiment.split.key,
         "features.columns": experiment.features.columns or [],
         "features.drop": experiment.features.drop,
         "features.cast": list(experiment.features.cast),
+        "search.validation.group": [group] if group else [],
     }
     for field, wanted in named.items():
         for name in wanted:
