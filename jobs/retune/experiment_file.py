@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.reader import ReaderError
 
 from retune.errors import BadInput
 from retune.experiment import Experiment, TriggerParams
@@ -133,10 +134,16 @@ def parse_params(text: str) -> TriggerParams:
 
 def _compose(path: Path) -> yaml.MappingNode:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExperimentError(path, [Problem(None, "", None, f"cannot be read: {reason}")]) from error
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except ReaderError as error:  # of a character; it knows only how many bytes precede it
+        line = text.encode()[: error.position].count(b"\n") + 1
+        rule = f"is not valid YAML: {chr(error.character)!r}: {error.reason}"
+        raise ExperimentError(path, [Problem(line, "", None, rule)]) from error
     except yaml.YAMLError as error:
         raise ExperimentError(path, [_yaml_problem(error)]) from error
     if not isinstance(root, yaml.MappingNode):

@@ -106,6 +106,7 @@ BROKEN = [
     ("learningRate: 0.1", "learningRate: [1", 1, "is not valid YAML: did not find expected ',' or ']'"),
     ("learningRate: 0.1", "learningRate: *other", 0, "is not valid YAML: found undefined alias"),
     ("learningRate: 0.1", "learningRate: !!int many", 0, "is not valid YAML: 'many' is no int"),
+    ("learningRate: 0.1", "learningRate: \0", 0, "is not valid YAML: '\\x00': control characters are not allowed"),
     ("learningRate: 0.1", "learningRate: !!python/name:os.system", 0, "is not valid YAML: could not determine a"),
 ]  # fmt: skip
 
