@@ -9,7 +9,7 @@ from unit.strategies import SPACE
 from retune.distributions import Space
 from retune.search.engine import Engine, build_engine
 from retune.search_section import ENGINES, LACKS, Search
-from retune.space import Setting, encode, flatten, parameter_names
+from retune.space import Setting, decode, encode, flatten, parameter_names
 
 TRIALS = 30  # more than the random start of any engine, so that what it was told matters
 # Steps that do not divide their bounds and options that overlap: what an engine drew is more than what a setting tells.
@@ -112,7 +112,7 @@ class EngineConformance:
 
     def test_proposals_lie_in_the_space(self, search, space):
         for setting, _ in search_trials(self.build(search), TRIALS):
-            encode(space, setting)
+            assert decode(space, encode(space, setting)) == setting
             assert flatten(setting).keys() <= parameter_names(space)
 
     def test_proposals_survive_json(self, search):
@@ -148,11 +148,15 @@ class EngineConformance:
             resumed.tell(number, json.loads(json.dumps(setting)), loss)
         assert search_trials(resumed, TRIALS - told, start=told) == whole[told:]
 
-    def test_a_setting_that_it_did_not_propose_can_be_told(self, search, space):
+    def test_settings_that_it_did_not_propose_can_be_told(self, search, space, learns):
         engine = self.build(search)
+        untold = engine.propose(1)
         engine.tell(0, PLAIN, 0.2)
-        engine.tell(2, DROPPING, None)
-        encode(space, engine.propose(1))
+        for number in range(2, TRIALS):
+            engine.tell(number, DROPPING if number % 2 else PLAIN, None if number % 2 else 0.2)
+        proposed = engine.propose(1)
+        assert decode(space, encode(space, proposed)) == proposed
+        assert (proposed != untold) == learns
 
     def test_trials_of_earlier_searches_can_be_told(self, search, space, learns):
         warm = search_trials(self.build(search, seed=9), TRIALS)
@@ -161,8 +165,7 @@ class EngineConformance:
             for number, (setting, loss) in enumerate(warm, start=-TRIALS):
                 told.tell(number, json.loads(json.dumps(setting)), loss)
         whole = search_trials(engine, 10)
-        for setting, _ in whole:
-            encode(space, setting)
+        assert [decode(space, encode(space, setting)) for setting, _ in whole] == [setting for setting, _ in whole]
         assert (whole != search_trials(self.build(search), 10)) == learns
         for number, (setting, loss) in enumerate(whole[:6]):
             resumed.tell(number, json.loads(json.dumps(setting)), loss)
@@ -172,7 +175,9 @@ class EngineConformance:
         engine = self.build(search)
         for number in range(TRIALS):
             engine.tell(number, engine.propose(number), None)
-        encode(space, engine.propose(TRIALS))
+        settings = [setting for setting, _ in search_trials(engine, TRIALS, start=TRIALS)]
+        assert [decode(space, encode(space, setting)) for setting in settings] == settings
+        assert len({repr(setting) for setting in settings}) > TRIALS / 2
 
     @pytest.mark.parametrize(
         ("change", "message"),

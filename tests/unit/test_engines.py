@@ -18,7 +18,7 @@ from retune.distributions import Choice, Distribution, PChoice, Space
 from retune.search.grid_engine import GridEngine
 from retune.search.optuna_engine import OptunaEngine
 from retune.search_section import ENGINES, LACKS
-from retune.space import Setting, encode, grid_size
+from retune.space import Setting, decode, encode, grid_size
 
 ALGORITHMS = [(engine, algorithm) for engine, algorithms in ENGINES.items() for algorithm in algorithms or [None]]
 
@@ -37,8 +37,11 @@ def test_a_search_goes_on_with_another_engine(first, second):
     engine = build({"engine": second}, space)
     for number, (setting, loss) in enumerate(trials):
         engine.tell(number, json.loads(json.dumps(setting)), loss)
-    for setting, _ in search_trials(engine, 10, start=25):
-        encode(SPACE.validate_python(space), setting)
+    settings = [setting for setting, _ in search_trials(engine, 10, start=25)]
+    checked = SPACE.validate_python(space)
+    assert [decode(checked, encode(checked, setting)) for setting in settings] == settings
+    anew = [setting for setting, _ in search_trials(build({"engine": second}, space), 10, start=25)]
+    assert (settings != anew) == bool(ENGINES[second])  # it learns from the other's trials, if from any
 
 
 def adapt(entry: Any, lacked: tuple[str, ...]) -> Any:
@@ -68,7 +71,7 @@ def test_optuna_proposes_within_any_space(space):
             warnings.simplefilter("error")
             for number in range(6):
                 setting = engine.propose(number)
-                encode(space, setting)
+                assert decode(space, encode(space, setting)) == setting
                 engine.tell(number, setting, float(number))
 
 

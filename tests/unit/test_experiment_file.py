@@ -1,7 +1,6 @@
 """Reading experiment files: what a good one gives, and what each broken one is told."""
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +189,19 @@ JUNK = [
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 12), st.sampled_from(JUNK))
 def test_whatever_is_wrong_with_a_file_is_told_as_a_problem_of_the_file(tmp_path_factory, at, length, junk):
-    path = write_experiment(tmp_path_factory.getbasetemp(), GOOD[:at] + junk + GOOD[at + length :])
-    with suppress(ExperimentError):  # any other exception is a crash
-        read_experiment(path)
+    text = GOOD[:at] + junk + GOOD[at + length :]
+    path = write_experiment(tmp_path_factory.getbasetemp(), text)
+    refusal = None
+    try:
+        assert read_experiment(path).name == "flights"  # it may be fine yet
+    except ExperimentError as error:  # any other exception is a crash
+        refusal = error
+    if refusal:
+        told = str(refusal).splitlines()
+        assert refusal.problems
+        assert all(line.startswith(f"{path}:") for line in told), told
+        lines = range(1, text.count("\n") + 2)
+        assert all(problem.rule and problem.line in lines for problem in refusal.problems), told
 
 
 class Dumper(yaml.SafeDumper):

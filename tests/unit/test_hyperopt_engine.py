@@ -167,7 +167,7 @@ def test_it_proposes_within_any_space(space):
         engine = HyperoptEngine(space, algorithm, 1)
         for number in range(3):
             setting = engine.propose(number)
-            encode(space, setting)
+            assert decode(space, encode(space, setting)) == setting
             engine.tell(number, setting, float(number))
 
 
@@ -211,5 +211,11 @@ def test_options_are_drawn_with_their_probabilities():
 def test_it_draws_from_a_wide_integer_range():
     space = SPACE.validate_python({"x": {"type": "uniformint", "low": 0, "high": 2**40}})
     engine = HyperoptEngine(space, "tpe", 1)
+    drawn = []
     for number in range(25):
-        engine.tell(number, engine.propose(number), 1.0)
+        setting = engine.propose(number)
+        drawn.append(setting["x"])
+        engine.tell(number, setting, 1.0)
+    assert {type(value) for value in drawn} == {int}
+    assert 0 <= min(drawn) < 2**39 < max(drawn) <= 2**40
+    assert len(set(drawn)) == 25
