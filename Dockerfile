@@ -17,12 +17,14 @@ RUN pip install --no-cache-dir --requirement requirements.lock --requirement doc
 
 # SynapseML's jars, of the version of its Python package: fetched once here, not at every submit.
 COPY docker/spark/ spark-conf/
+COPY local/unpack_native.py /tmp/
 RUN version="$(python -c 'from importlib.metadata import version; print(version("synapseml"))')" \
     && spark-submit --master local --conf spark.jars.ivy=/tmp/ivy \
         --packages "com.microsoft.azure:synapseml-lightgbm_2.12:${version}" \
         --class org.apache.hadoop.util.VersionInfo spark-internal \
     && mv /tmp/ivy/jars jars \
     && rm -r /tmp/ivy \
+    && python /tmp/unpack_native.py jars \
     # Plain paths: the driver serves the files to executors that don't run this image, too.
     && echo "spark.jars $(find "$PWD/jars" -name '*.jar' | sort | paste -sd, -)" \
         >> spark-conf/spark-defaults.conf

@@ -42,6 +42,7 @@ main() {
 
   choose_java
   step "SynapseML $synapseml jars" "$home/jars/.version" "$synapseml" fetch_jars "$synapseml"
+  step "LightGBM's native code" "$home/jars/native/.version" "$synapseml" "$venv/bin/python" local/unpack_native.py "$home/jars"
   write_spark_defaults | put "$home/spark/spark-defaults.conf"
   write_log4j2 | put "$home/spark/log4j2.properties"
   write_env | put "$home/env"
@@ -193,6 +194,9 @@ write_spark_defaults() {
   cat <<EOF
 # Written by local/setup.sh at every run. For settings of your own, copy the folder and set SPARK_CONF_DIR.
 spark.jars                       ${jars%,}
+# Where executors have no such folder, SynapseML unpacks the same code from its jar, again and again.
+spark.driver.extraLibraryPath    $home/jars/native
+spark.executor.extraLibraryPath  $home/jars/native
 # In local mode the driver does all the work: a quarter of this machine's memory, at least 1 and at most 4 GB.
 spark.driver.memory              $(driver_memory_mb)m
 spark.ui.showConsoleProgress     false

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
@@ -92,6 +92,16 @@ def load_pipeline(uri: str) -> PipelineModel:
     from pyspark.ml.util import JavaMLReader
 
     return cast(PipelineModel, JavaMLReader(PipelineModel).load(uri))
+
+
+def copy_from_local(path: str, uri: str) -> str:
+    """Copy a local file or folder to `uri`, which the cluster can read, and return that."""
+    spark = SparkSession.getActiveSession()
+    assert spark is not None
+    hadoop = cast(Any, spark._jvm).org.apache.hadoop.fs
+    target = hadoop.Path(uri)
+    target.getFileSystem(spark._jsc.hadoopConfiguration()).copyFromLocalFile(hadoop.Path(path), target)
+    return uri
 
 
 def exit_jvm(code: int) -> None:

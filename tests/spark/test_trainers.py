@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -230,3 +232,13 @@ def test_every_rung_of_safer_settings_fits_alike(case):
 def test_the_size_of_a_model_grows_with_its_trees(case):
     bigger = case.fit(case.laid_out, numIterations=60)
     assert 1000 < case.trainer.model_size(case.model) < case.trainer.model_size(bigger)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_native_code_is_loaded_once_a_process(case, spark):
+    """SynapseML's own loader unpacks and loads a further copy for every fit and every scoring task."""
+    for _ in range(2):
+        case.fit(case.laid_out).transform(case.rows).agg(F.sum(PREDICTION)).collect()
+    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
+    mapped = {line.split()[-1] for line in Path(f"/proc/{jvm}/maps").read_text().splitlines() if "lightgbm.so" in line}
+    assert len(mapped) <= 1

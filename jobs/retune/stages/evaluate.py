@@ -9,7 +9,6 @@ from typing import Any
 
 import mlflow
 from pyspark.errors import AnalysisException
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame
 
 from retune import registry
@@ -22,6 +21,7 @@ from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
 from retune.spark import load_pipeline, read_parquet, spark_session
 from retune.stages.ingest import PROFILE
+from retune.stages.whole_model import load_model
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION
 
@@ -39,7 +39,7 @@ def run(stage: Stage) -> None:
         raw = read_parquet(spark, stage.output("featurize", "test")).drop(FEATURES).cache()
         log.info("scoring on the test rows")
         untuned = load_pipeline(stage.output("retrain", "untuned_model"))
-        scored = _load_model(stage, stage.output("retrain", "challenger_model")).transform(raw).cache()
+        scored = load_model(stage.output("retrain", "challenger_model"), stage.folder).transform(raw).cache()
         scores = {
             "untuned": score_test(untuned.transform(raw), experiment.problem, len(classes)),
             "challenger": score_test(scored, experiment.problem, len(classes)),
@@ -57,10 +57,6 @@ def run(stage: Stage) -> None:
     stage.ensure_current()
     registry.apply(stage.client, experiment.dag_id, decision)
     log.info("champion %s: %s", "moves" if decision.promote else "stays", decision.reason)
-
-
-def _load_model(stage: Stage, uri: str) -> PipelineModel:
-    return mlflow.spark.load_model(uri, dfs_tmpdir=f"{stage.folder}/mlflow")
 
 
 def _score_champion(
@@ -85,7 +81,7 @@ def _score_champion(
     if known != classes:
         return version, f"it tells the classes {known}, the data have {classes}"
     try:
-        scores["champion"] = score_test(_load_model(stage, uri).transform(raw), experiment.problem, len(classes))
+        scores["champion"] = score_test(load_model(uri, stage.folder).transform(raw), experiment.problem, len(classes))
     except AnalysisException as error:  # a column it needs is gone; anything else is trouble, and fails the stage
         return version, str(error).splitlines()[0]
     return version, None
