@@ -94,10 +94,8 @@ def load_pipeline(uri: str) -> PipelineModel:
     return cast(PipelineModel, JavaMLReader(PipelineModel).load(uri))
 
 
-def copy_from_local(path: str, uri: str) -> str:
+def copy_from_local(spark: SparkSession, path: str, uri: str) -> str:
     """Copy a local file or folder to `uri`, which the cluster can read, and return that."""
-    spark = SparkSession.getActiveSession()
-    assert spark is not None
     hadoop = cast(Any, spark._jvm).org.apache.hadoop.fs
     target = hadoop.Path(uri)
     target.getFileSystem(spark._jsc.hadoopConfiguration()).copyFromLocalFile(hadoop.Path(path), target)

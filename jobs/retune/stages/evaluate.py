@@ -39,7 +39,11 @@ def run(stage: Stage) -> None:
         raw = read_parquet(spark, stage.output("featurize", "test")).drop(FEATURES).cache()
         log.info("scoring on the test rows")
         untuned = load_pipeline(stage.output("retrain", "untuned_model"))
-        scored = load_model(stage.output("retrain", "challenger_model"), stage.folder).transform(raw).cache()
+        scored = (
+            load_model(raw.sparkSession, stage.output("retrain", "challenger_model"), stage.folder)
+            .transform(raw)
+            .cache()
+        )
         scores = {
             "untuned": score_test(untuned.transform(raw), experiment.problem, len(classes)),
             "challenger": score_test(scored, experiment.problem, len(classes)),
@@ -81,7 +85,9 @@ def _score_champion(
     if known != classes:
         return version, f"it tells the classes {known}, the data have {classes}"
     try:
-        scores["champion"] = score_test(load_model(uri, stage.folder).transform(raw), experiment.problem, len(classes))
+        scores["champion"] = score_test(
+            load_model(raw.sparkSession, uri, stage.folder).transform(raw), experiment.problem, len(classes)
+        )
     except AnalysisException as error:  # a column it needs is gone; anything else is trouble, and fails the stage
         return version, str(error).splitlines()[0]
     return version, None

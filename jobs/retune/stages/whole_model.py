@@ -72,18 +72,19 @@ def log_model(
     return str(info.model_uri)
 
 
-def load_model(uri: str, folder: str) -> PipelineModel:
-    """Load a logged model into the running session.
+def load_model(spark: SparkSession, uri: str, folder: str) -> PipelineModel:
+    """Load a logged model.
 
     `mlflow.spark.load_model` does the same by PySpark's reader, which starts a Python worker; see `load_pipeline`.
 
     Args:
+        spark: The session.
         uri: Any that MLflow knows, such as `models:/name/1`.
         folder: Where the cluster can read a copy of it.
     """
     local = mlflow.artifacts.download_artifacts(uri)
     data = Model.load(local).flavors["spark"]["model_data"]
-    return load_pipeline(copy_from_local(f"{local}/{data}", f"{folder}/{uri.rpartition(':')[2].strip('/')}"))
+    return load_pipeline(copy_from_local(spark, f"{local}/{data}", f"{folder}/{uri.rpartition(':')[2].strip('/')}"))
 
 
 def _save_spark(**arguments: Any) -> None:
