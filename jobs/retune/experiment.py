@@ -5,7 +5,9 @@ Light on purpose: Airflow imports this at every parse. `retune.experiment_file` 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +16,16 @@ from retune.metrics import Problem, metrics_for
 from retune.search_section import MEASURED, Search, parse_constraint
 from retune.section import Duration, Section, cross_error
 from retune.space import Setting, locate, parameter_names
+
+# A trainer is a file; what it imports is too heavy to ask it for its name here.
+_TRAINERS = Path(__file__).parent / "trainers"
+TRAINERS = tuple(
+    sorted(m.name for m in iter_modules([str(_TRAINERS)]) if m.name != "base" and not m.name.startswith("_"))
+)
+if TYPE_CHECKING:
+    TrainerName = str
+else:
+    TrainerName = Literal[TRAINERS]
 
 SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
 CastType = Literal["double", "string", "boolean"]
@@ -81,7 +93,7 @@ class Features(Section):
 class Model(Section):
     """The model family, and the setting it had before tuning."""
 
-    trainer: Literal["synapseml_lightgbm"]
+    trainer: TrainerName
     fixed: dict[str, Value] = Field({}, description="Parameters of every fit.")
     untuned: dict[str, Value] = Field({}, description="Parameters of the fit that tuning has to beat.")
 

@@ -23,7 +23,7 @@ def run(stage: Stage) -> None:
     trainer, classes = load_trainer(experiment.model.trainer), profile["classes"]
     best = {**experiment.model.fixed, **flatten(json.loads(stage.output("tune", "best_setting")))}
     if rounds := int(stage.output("tune", "best_rounds")):
-        best = trainer.with_rounds(best, rounds)
+        best[str(trainer.rounds_parameter)] = rounds
     with spark_session(f"{experiment.name} retrain") as spark:
         trainer.require(spark)
         features = load_pipeline(stage.output("featurize", "features"))

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
@@ -42,14 +41,14 @@ class Trainer(ABC):
 
     Attributes:
         name: As the experiment file spells it.
-        placement: `cluster` (a trial is a distributed Spark fit) or `task` (a trial fits inside one Spark task).
         requirements: The Python packages that its models need to be loaded, without versions.
+        rounds_parameter: The parameter that says how many rounds a fit has, where it can stop early.
         model_code: Folders of Python code that travel with its models.
     """
 
     name: str
-    placement: Literal["cluster", "task"]
     requirements: tuple[str, ...]
+    rounds_parameter: str | None = None
     model_code: tuple[Path, ...] = ()
 
     @abstractmethod
@@ -90,24 +89,19 @@ class Trainer(ABC):
         """
 
     def rounds(self, model: Transformer) -> int:
-        """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
-        raise NotImplementedError(f"{self.name} has no rounds")
+        """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop.
 
-    def with_rounds(self, parameters: Parameters, rounds: int) -> Parameters:
-        """Return `parameters` for a fit of just so many rounds."""
+        Only a trainer with a `rounds_parameter` is asked.
+        """
         raise NotImplementedError(f"{self.name} has no rounds")
 
     def safer(self, rung: int) -> Parameters:
         """Return parameters for a further try after trouble in the infrastructure: none at rung 0, then ever safer."""
         return {}
 
+    @abstractmethod
     def model_size(self, model: Transformer) -> int:
-        """Return a model's size in bytes.
-
-        Raises:
-            NotImplementedError: This trainer cannot tell.
-        """
-        raise NotImplementedError(f"{self.name} does not tell the size of its models")
+        """Return a model's size in bytes, in a form that tells a large model from a small one."""
 
     def layout(self, rows: DataFrame, slots: Slots) -> DataFrame:
         """Arrange rows for the fit; the default leaves them as they are."""
@@ -119,6 +113,11 @@ class Trainer(ABC):
         Raises:
             BadInput: Naming the field, the value and the rule.
         """
+        if experiment.search.early_stopping_rounds and self.rounds_parameter is None:
+            raise BadInput(
+                f"search.early_stopping_rounds = {experiment.search.early_stopping_rounds}: {self.name} cannot stop "
+                "early; leave it out"
+            )
         defaults = self.defaults(experiment.problem)
         sections: dict[str, list[tuple[str, object]]] = {
             "model.fixed": list(experiment.model.fixed.items()),

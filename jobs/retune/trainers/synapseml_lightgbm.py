@@ -36,8 +36,8 @@ class SynapseMLLightGBM(Trainer):
     """`LightGBMRegressor` and `LightGBMClassifier`; parameters go by SynapseML's names."""
 
     name = "synapseml_lightgbm"
-    placement = "cluster"
     requirements = ("mlflow", "pyspark", "synapseml", "numpy", "pandas")
+    rounds_parameter = "numIterations"
     model_code = (MODEL_CODE / "com",)
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
@@ -87,10 +87,6 @@ class SynapseMLLightGBM(Trainer):
         """Return the best iteration of LightGBM's own early stopping, counted from 1; see `Trainer`."""
         best = int(model.getBoosterBestIteration())
         return best if best > 0 else int(model.getBoosterNumTotalIterations())
-
-    def with_rounds(self, parameters: Parameters, rounds: int) -> Parameters:
-        """Set `numIterations`; see `Trainer`."""
-        return {**parameters, "numIterations": rounds}
 
     def fit(
         self,
