@@ -123,6 +123,7 @@ def _read_trial(run: Run) -> Trial:
         loss=metrics.get(LOSS),
         metrics={name: value for name, value in metrics.items() if name not in (LOSS, DURATION)},
         duration_s=metrics.get(DURATION, 0.0),
+        started_at=run.info.start_time / 1000,
         error=tags.get(run_tree.ERROR),
         kept_out=tags.get(KEPT_OUT),
     )

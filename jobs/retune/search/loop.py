@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import operator
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 from retune.errors import AllTrialsFailed, RetuneError, TrialHung, root_cause
 from retune.metrics import Metric
@@ -32,6 +34,8 @@ class Plan:
         queue: How many settings are proposed at once, from the same history.
         infra_retries: Further tries of a setting that the cluster let down.
         constraints: (measure, `<=` or `>=`, bound): what the best trial must keep.
+        parallel: How many trials run side by side.
+        thread: Makes the threads they run in; PySpark's own kind takes the caller's Spark properties along.
     """
 
     metric: Metric
@@ -40,6 +44,8 @@ class Plan:
     queue: int = 1
     infra_retries: int = 0
     constraints: Sequence[tuple[str, str, float]] = ()
+    parallel: int = 1
+    thread: type[threading.Thread] = threading.Thread
 
     def broken_constraint(self, metrics: dict[str, float]) -> str | None:
         """Return which constraint what was measured breaks, or None."""
@@ -56,6 +62,15 @@ class Result:
     best: Trial
     trials: list[Trial]
     stop_reason: str
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How a trial's thread ended."""
+
+    number: int
+    result: dict[str, float] | BaseException
+    duration_s: float
 
 
 def run_search(
@@ -87,8 +102,7 @@ def run_search(
     search = _Search(engine, objective, tracker, plan, history, after=len(warm))
     if history:
         log.info("resuming after %d trials", len(history))
-    while (reason := plan.budget.used_up(search.trials, plan.metric)) is None:
-        search.try_next()
+    reason = search.run()
     log.info("search stopped: %s", reason)
     best = best_of(search.trials)
     if best is None:
@@ -100,7 +114,10 @@ class _Search:
     """One search under way.
 
     Settings are proposed `queue` at a time: those of trials k·queue … k·queue + queue - 1 from the trials before
-    k·queue, whenever they ended, so that a resumed search proposes what an uninterrupted one would have.
+    k·queue that have ended. With one trial at a time these are all of them, so that a resumed search proposes what an
+    uninterrupted one would have.
+
+    Trials run in threads of their own; all else, engine and tracker included, is this thread's.
     """
 
     def __init__(
@@ -115,7 +132,9 @@ class _Search:
         self._after = after  # the engine's own numbers are higher by so many
         self._engine, self._objective, self._tracker, self._plan = engine, objective, tracker, plan
         self._ended = {trial.number: trial for trial in history}
-        self._told_below = 0
+        self._running: dict[int, Trial] = {}
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._told: set[int] = set()
         self._proposed: dict[int, Setting] = {}
 
     @property
@@ -123,67 +142,85 @@ class _Search:
         """All trials that ended, by number."""
         return [self._ended[number] for number in sorted(self._ended)]
 
-    def try_next(self) -> None:
-        """Try the next setting: that of a trial cut off in the middle, before any later one."""
-        number = self._next_number()
-        self._advance(number)
-        trial = self._try(number, self._proposed[number])
-        self._ended[number] = trial
-        self._report(trial)
+    def run(self) -> str:
+        """Keep as many trials going as the plan says until the budget is used up; return why it is."""
+        while True:
+            reason = self._plan.budget.used_up(self.trials, self._plan.metric, len(self._running))
+            if reason is None and len(self._running) < self._plan.parallel:
+                self._launch()
+            elif self._running:
+                self._finish(self._outcomes.get())
+            else:
+                self._plan.budget.check_failed(self.trials)
+                return str(reason)
 
-    def _next_number(self) -> int:
-        return next(number for number in range(len(self._ended) + 1) if number not in self._ended)
+    def _launch(self) -> None:
+        """Start the next trial: one that was cut off in the middle before any later one."""
+        numbers = range(len(self._ended) + len(self._running) + 1)
+        number = next(n for n in numbers if n not in self._ended and n not in self._running)
+        self._propose(number)
+        setting = self._proposed[number]
+        run_id = self._tracker.start(number, setting)
+        self._running[number] = Trial(number, setting, run_id, None, started_at=time.time())
+        self._plan.thread(target=self._try, args=(number, setting, self.trials), daemon=True).start()
 
-    def _advance(self, number: int) -> None:
-        """Propose and tell, batch after batch, until `number` is proposed."""
+    def _propose(self, number: int) -> None:
+        """Tell and propose, batch after batch, until there is a setting for `number`."""
         while number not in self._proposed:
-            self._tell_below(len(self._proposed))
             first = len(self._proposed)
+            for each in range(first):
+                if each in self._ended and each not in self._told:
+                    self._engine.tell(self._after + each, self._ended[each].setting, self._ended[each].loss)
+                    self._told.add(each)
             for each in range(first, first + self._plan.queue):
                 given = self._plan.points[each] if each < len(self._plan.points) else None
                 self._proposed[each] = given if given is not None else self._engine.propose(self._after + each)
 
-    def _tell_below(self, number: int) -> None:
-        for each in range(self._told_below, number):
-            trial = self._ended[each]
-            self._engine.tell(self._after + each, trial.setting, trial.loss)
-        self._told_below = number
-
-    def _try(self, number: int, setting: Setting) -> Trial:
-        trial = Trial(number, setting, self._tracker.start(number, setting), None)
+    def _try(self, number: int, setting: Setting, earlier: Sequence[Trial]) -> None:
+        """What a trial's thread does; it must not end without an outcome."""
         started = time.monotonic()
         try:
-            metrics = self._measure(number, setting)
-            trial = self._judge(trial, metrics)
-        except Pruned as pruned:
-            trial = replace(trial, metrics=pruned.metrics, kept_out=f"pruned: {pruned}")
-        except TrialHung as hung:
-            self._tracker.end(replace(trial, error=str(hung), duration_s=time.monotonic() - started))
-            raise
-        except RetuneError:
-            raise
-        except Exception as failure:  # whatever a fit raises fails its trial, never the search
-            log.debug("trial %d failed", number, exc_info=True)
-            trial = replace(trial, error=f"{type(failure).__name__}: {root_cause(failure)}")
-        trial = replace(trial, duration_s=time.monotonic() - started)
-        self._tracker.end(trial)
-        return trial
+            result: dict[str, float] | BaseException = self._measure(number, setting, earlier)
+        except BaseException as error:  # the search's thread decides what it means
+            result = error
+        self._outcomes.put(_Outcome(number, result, time.monotonic() - started))
 
-    def _measure(self, number: int, setting: Setting) -> dict[str, float]:
+    def _finish(self, outcome: _Outcome) -> None:
+        trial = replace(self._running[outcome.number], duration_s=outcome.duration_s)
+        result = outcome.result
+        if isinstance(result, TrialHung):
+            self._tracker.end(replace(trial, error=str(result)))
+        if isinstance(result, RetuneError) or (isinstance(result, BaseException) and not isinstance(result, Exception)):
+            raise result
+        trial = self._judge(trial, result)
+        self._tracker.end(trial)
+        del self._running[trial.number]
+        self._ended[trial.number] = trial
+        self._report(trial)
+
+    def _measure(self, number: int, setting: Setting, earlier: Sequence[Trial]) -> dict[str, float]:
         """Try a setting, and again where the cluster is to blame."""
         for rung in range(self._plan.infra_retries):
             try:
-                return self._objective(setting, Attempt(rung, self.trials))
+                return self._objective(setting, Attempt(rung, earlier))
             except Exception as error:
                 if isinstance(error, (RetuneError, Pruned)) or not is_infrastructure(error):
                     raise
                 text = root_cause(error).partition("\n")[0][:300]
                 log.warning("trial %d: trouble in the infrastructure, trying again: %s", number, text)
-        return self._objective(setting, Attempt(self._plan.infra_retries, self.trials))
+        return self._objective(setting, Attempt(self._plan.infra_retries, earlier))
 
-    def _judge(self, trial: Trial, metrics: dict[str, float]) -> Trial:
+    def _judge(self, trial: Trial, result: dict[str, float] | Exception) -> Trial:
+        """Whatever a fit raises fails its trial, never the search."""
         name = f"validation_{self._plan.metric.name}"
-        trial = replace(trial, metrics=metrics)
+        if isinstance(result, Pruned):
+            return replace(trial, metrics=result.metrics, kept_out=f"pruned: {result}")
+        if isinstance(result, Exception):
+            log.debug("trial %d failed", trial.number, exc_info=result)
+            return replace(trial, error=f"{type(result).__name__}: {root_cause(result)}")
+        metrics, trial = result, replace(trial, metrics=result)
+        if name not in metrics:
+            return replace(trial, error=f"{name} was not measured, but {', '.join(metrics) or 'nothing'}")
         if not math.isfinite(metrics[name]):
             return replace(trial, error=f"{name} is {metrics[name]}, not a finite number")
         if broken := self._plan.broken_constraint(metrics):

@@ -21,7 +21,7 @@ class Budget:
 
     Attributes:
         max_trials: Trials in all, failed ones included.
-        timeout_s: Seconds spent on trials in all, after which no new one starts.
+        timeout_s: Seconds in which trials ran, after which no new one starts.
         loss_threshold: A value of the metric that is good enough.
         patience: So many trials in a row without progress.
         minimum_gain: What counts as progress, in units of the metric.
@@ -37,14 +37,11 @@ class Budget:
     stop_function: tuple[str, StopFunction] | None = None
     max_failed_trials: int | None = None
 
-    def used_up(self, trials: Sequence[Trial], metric: Metric) -> str | None:
-        """Return why no further trial may start, or None.
-
-        Raises:
-            TooManyFailedTrials: The search is hopeless.
-        """
-        self._check_failed(trials)
-        if len(trials) >= self.max_trials:
+    def used_up(self, trials: Sequence[Trial], metric: Metric, running: int = 0) -> str | None:
+        """Return why no further trial may start beside those that are running, or None."""
+        if self._too_many_failed(trials):
+            return f"max_failed_trials = {self.max_failed_trials} reached"
+        if len(trials) + running >= self.max_trials:
             return f"max_trials = {self.max_trials} reached"
         if self.timeout_s is not None and spent_s(trials) >= self.timeout_s:
             return f"timeout = {self.timeout_s:g} s reached after {len(trials)} trials"
@@ -63,18 +60,33 @@ class Budget:
         by_count = (self.max_trials - len(trials)) * spent / len(trials) if trials else 0.0
         return max(0.0, by_count if self.timeout_s is None else min(by_count, self.timeout_s - spent))
 
-    def _check_failed(self, trials: Sequence[Trial]) -> None:
+    def check_failed(self, trials: Sequence[Trial]) -> None:
+        """Check that the search is not hopeless.
+
+        Raises:
+            TooManyFailedTrials: It is; the message has the reasons.
+        """
         errors = [trial.error for trial in trials if trial.error]
-        if self.max_failed_trials is not None and len(errors) >= self.max_failed_trials:
+        if self._too_many_failed(trials):
             raise TooManyFailedTrials(
                 f"{len(errors)} of {len(trials)} trials failed, and max_failed_trials = {self.max_failed_trials}: "
                 + collect_reasons(errors)
             )
 
+    def _too_many_failed(self, trials: Sequence[Trial]) -> bool:
+        most = math.inf if self.max_failed_trials is None else self.max_failed_trials
+        return sum(trial.error is not None for trial in trials) >= most
+
 
 def spent_s(trials: Sequence[Trial]) -> float:
-    """Return the seconds that trials took in all."""
-    return sum(trial.duration_s for trial in trials)
+    """Return the seconds in which at least one trial ran; a trial that does not tell its start stands alone."""
+    alone = sum(trial.duration_s for trial in trials if trial.started_at is None)
+    spans = sorted((t.started_at, t.started_at + t.duration_s) for t in trials if t.started_at is not None)
+    together, covered = 0.0, -math.inf
+    for start, end in spans:
+        together += max(0.0, end - max(start, covered))
+        covered = max(covered, end)
+    return alone + together
 
 
 def trials_without_progress(trials: Sequence[Trial], minimum_gain: float) -> int:
