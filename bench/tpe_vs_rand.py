@@ -24,13 +24,13 @@ from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.evaluation import score_splits
 from retune.features.tabular import FEATURES
 from retune.metrics import METRICS
+from retune.placements.rows import laid_out
 from retune.search.engine import build_engine
 from retune.search.loop import Plan, run_search
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt, Objective, Trial
 from retune.search_section import Search
 from retune.space import Setting
-from retune.stages.fitting import laid_out
 from retune.trainers import load_trainer
 
 _SEEDS = range(10)

@@ -27,21 +27,30 @@ def check_functions(experiment: Experiment) -> None:
             load_function(field, path)
 
 
-def load_function(field: str, path: str) -> Callable[..., Any]:
-    """Return the function at `package.module:function`.
+def require_allowed(field: str, path: str, module: str) -> None:
+    """Check that a module may be imported because an experiment file names it.
 
     An experiment file could otherwise run whatever is installed, so whoever runs the jobs names the modules, and with
     each the modules below it, in `$RETUNE_ALLOWED_MODULES`, separated by commas.
 
     Raises:
-        BadInput: The module is not allowed, cannot be imported, or has no such function.
+        BadInput: It may not.
     """
-    module, _, name = path.partition(":")
     allowed = [entry.strip() for entry in os.environ.get("RETUNE_ALLOWED_MODULES", "").split(",") if entry.strip()]
     if not any(module == entry or module.startswith(f"{entry}.") for entry in allowed):
         raise BadInput(
             f"{field} = {path!r}: RETUNE_ALLOWED_MODULES = {','.join(allowed)!r} does not allow module {module}"
         )
+
+
+def load_function(field: str, path: str) -> Callable[..., Any]:
+    """Return the function at `package.module:function`.
+
+    Raises:
+        BadInput: The module is not allowed, cannot be imported, or has no such function.
+    """
+    module, _, name = path.partition(":")
+    require_allowed(field, path, module)
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:

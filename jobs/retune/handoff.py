@@ -22,6 +22,9 @@ from retune.run_tree import DAG_RUN, PARENT, STAGE, STAGES, SUPERSEDED_BY, UPSTR
 
 OUTPUT = "retune.output."
 EXPERIMENT_FILE = "experiment.json"
+PROFILE = "profile.json"  # of ingest: a `retune.data.profile.Profile`
+FEATURE_LIST = "features.json"  # of featurize: which columns became features, and why the others did not
+FINGERPRINT = "retune.fingerprint"
 
 
 @dataclass(frozen=True)

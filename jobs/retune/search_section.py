@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from retune.distributions import Number, Space, Value
 from retune.metrics import MetricName
@@ -114,6 +114,13 @@ class Search(Section):
     )
     max_grid: int = Field(1000, gt=0, description="A grid of more settings is refused.")
     seed: int = Field(42, ge=0, lt=2**32)
+    parallel_trials: int | None = Field(
+        None,
+        gt=0,
+        le=128,
+        validation_alias=AliasChoices("parallel_trials", "parallelism"),
+        description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, all slots in tasks.",
+    )
     trial_timeout: Duration | None = Field(None, description='A trial that takes longer is ended, for example "10m".')
     infra_retries: int = Field(2, ge=0, le=10, description="Further tries of a setting that the cluster let down.")
     max_failed_trials: int | None = Field(None, gt=0, description="So many failed trials end the search.")

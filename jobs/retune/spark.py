@@ -57,7 +57,9 @@ def spark_session(name: str) -> Iterator[SparkSession]:
 def _start(name: str | None = None) -> SparkSession:
     require_java()
     builder = SparkSession.builder.appName(name) if name else SparkSession.builder
-    spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    # FAIR: trials that run side by side get equal shares. With one job at a time it changes nothing.
+    builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.scheduler.mode", "FAIR")
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     return spark
 

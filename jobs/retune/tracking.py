@@ -10,6 +10,7 @@ import mlflow
 from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema
 from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential
 
 from retune import settings
@@ -92,6 +93,12 @@ def search_all(client: MlflowClient, experiment_id: str, filter_string: str) -> 
         token = page.token
         if not token:
             return runs
+
+
+def mlflow_schema(columns: dict[str, str]) -> Schema:
+    """Return Spark's column types as MLflow has them; what MLflow has no name for is told as a string."""
+    kinds = {"bigint": DataType.long, "double": DataType.double, "boolean": DataType.boolean}
+    return Schema([ColSpec(kinds.get(kind, DataType.string), name, required=False) for name, kind in columns.items()])
 
 
 def _live_id(experiment: MlflowExperiment) -> str:

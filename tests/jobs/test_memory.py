@@ -10,10 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from retune.experiment import Experiment
-from retune.handoff import Stage
+from retune.handoff import FINGERPRINT, Stage
 from retune.run_tree import Lease, end_stage, lease_stage
 from retune.search.trial import Trial
-from retune.stages.ingest import FINGERPRINT
 from retune.stages.tune import _usable_history, hash_of_basis
 from retune.stages.warm_start import champion_setting, learn_from_earlier
 from retune.tracking import connect

@@ -12,9 +12,10 @@ from pyspark.sql import functions as F
 from retune.data.folds import assign_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.features.tabular import FEATURES
+from retune.placements.cluster import FitAndScore, OwnFunction, Rows
+from retune.placements.objective import summarize_folds
 from retune.search.trial import Attempt, Pruned, Trial
 from retune.search_section import CrossValidation
-from retune.stages.objective import FitAndScore, OwnFunction, Rows, summarize_folds
 from retune.trainers import load_trainer
 
 FOLDS = CrossValidation(folds=3, prune=True)

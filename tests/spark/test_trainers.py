@@ -22,8 +22,8 @@ from retune.evaluation import score_splits
 from retune.experiment import Model
 from retune.features.tabular import FEATURES
 from retune.metrics import Problem
+from retune.placements.rows import laid_out
 from retune.spark import Slots
-from retune.stages.fitting import laid_out
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
 

@@ -11,8 +11,8 @@ from retune.data.profile import check_columns, prepare_target, profile_rows
 from retune.data.splits import LABEL, ROW_ID, SPLIT, add_label, assign_splits, check_splits
 from retune.experiment import Experiment
 from retune.features.tabular import FEATURES, choose_columns, drop_identifiers, fit_features
-from retune.stages.fitting import laid_out
-from retune.stages.whole_model import whole_model
+from retune.placements.rows import laid_out
+from retune.placements.spark_model import whole_model
 from retune.trainers import load_trainer
 
 PARAMETERS = {"numIterations": 5, "minDataInLeaf": 2, "learningRate": 0.5}

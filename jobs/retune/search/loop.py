@@ -16,7 +16,7 @@ from retune.metrics import Metric
 from retune.search.engine import Engine
 from retune.search.failures import is_infrastructure
 from retune.search.stopping import Budget, collect_reasons, spent_s
-from retune.search.trial import Attempt, Objective, Pruned, Tracker, Trial, best_of
+from retune.search.trial import Attempt, Objective, Pruned, Tracker, Trial, TrialFailed, best_of
 from retune.space import Setting
 
 log = logging.getLogger(__name__)
@@ -217,7 +217,8 @@ class _Search:
             return replace(trial, metrics=result.metrics, kept_out=f"pruned: {result}")
         if isinstance(result, Exception):
             log.debug("trial %d failed", trial.number, exc_info=result)
-            return replace(trial, error=f"{type(result).__name__}: {root_cause(result)}")
+            kind = "" if isinstance(result, TrialFailed) else f"{type(result).__name__}: "
+            return replace(trial, error=kind + root_cause(result))
         metrics, trial = result, replace(trial, metrics=result)
         if name not in metrics:
             return replace(trial, error=f"{name} was not measured, but {', '.join(metrics) or 'nothing'}")

@@ -90,6 +90,10 @@ class Pruned(Exception):
         self.metrics = metrics
 
 
+class TrialFailed(Exception):
+    """A trial failed elsewhere; the message has the type of the error and what it said."""
+
+
 def best_of(trials: Sequence[Trial]) -> Trial | None:
     """Return the trial of least loss, the earliest of equals; None where there is none with a loss."""
     candidates = [trial for trial in trials if trial.loss is not None]

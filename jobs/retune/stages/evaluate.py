@@ -15,13 +15,12 @@ from retune import registry
 from retune.data.splits import LABEL, ROW_ID
 from retune.evaluation import score_test
 from retune.features.tabular import FEATURES
-from retune.handoff import Stage
+from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
+from retune.placements.models import load_model
 from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
-from retune.spark import load_pipeline, read_parquet, spark_session
-from retune.stages.ingest import PROFILE
-from retune.stages.whole_model import load_model
+from retune.spark import read_parquet, spark_session
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION
 
@@ -38,12 +37,8 @@ def run(stage: Stage) -> None:
         load_trainer(experiment.model.trainer).require(spark)
         raw = read_parquet(spark, stage.output("featurize", "test")).drop(FEATURES).cache()
         log.info("scoring on the test rows")
-        untuned = load_pipeline(stage.output("retrain", "untuned_model"))
-        scored = (
-            load_model(raw.sparkSession, stage.output("retrain", "challenger_model"), stage.folder)
-            .transform(raw)
-            .cache()
-        )
+        untuned = load_model(spark, stage.output("retrain", "untuned_model"), stage.folder)
+        scored = load_model(spark, stage.output("retrain", "challenger_model"), stage.folder).transform(raw).cache()
         scores = {
             "untuned": score_test(untuned.transform(raw), experiment.problem, len(classes)),
             "challenger": score_test(scored, experiment.problem, len(classes)),

@@ -9,13 +9,11 @@ from pyspark.sql import functions as F
 from retune.data.folds import check_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT, SPLITS, add_label, assign_splits, check_splits
 from retune.features.tabular import FEATURES, choose_columns, drop_identifiers, fit_features
-from retune.handoff import Stage
+from retune.handoff import FEATURE_LIST, PROFILE, Stage
 from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet, spark_session
-from retune.stages.ingest import PROFILE
 
 log = logging.getLogger(__name__)
-FEATURE_LIST = "features.json"
 
 
 def run(stage: Stage) -> None:

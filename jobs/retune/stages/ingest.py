@@ -7,20 +7,18 @@ import logging
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag
-from mlflow.types import ColSpec, DataType, Schema
 
 from retune.data.profile import Profile, check_columns, prepare_target, profile_rows
 from retune.data.sources import read_source
 from retune.experiment import SklearnData
 from retune.functions import check_functions
-from retune.handoff import Stage
+from retune.handoff import FINGERPRINT, PROFILE, Stage
 from retune.settings import without_password
 from retune.spark import spark_session
+from retune.tracking import mlflow_schema
 from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
-PROFILE = "profile.json"
-FINGERPRINT = "retune.fingerprint"
 
 
 def run(stage: Stage) -> None:
@@ -63,9 +61,3 @@ def _log_profile(stage: Stage, profile: Profile) -> None:
     )
     context = [InputTag("mlflow.data.context", "training")]
     stage.client.log_inputs(stage.run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
-
-
-def mlflow_schema(columns: dict[str, str]) -> Schema:
-    """Return Spark's column types as MLflow has them; what MLflow has no name for is told as a string."""
-    kinds = {"bigint": DataType.long, "double": DataType.double, "boolean": DataType.boolean}
-    return Schema([ColSpec(kinds.get(kind, DataType.string), name, required=False) for name, kind in columns.items()])

@@ -6,12 +6,10 @@ import json
 import logging
 
 from retune.handoff import Stage
+from retune.placements import load_placement
 from retune.registry import register_challenger
 from retune.space import flatten
-from retune.spark import load_pipeline, spark_session
-from retune.stages.fitting import laid_out, read_split
-from retune.stages.ingest import PROFILE
-from retune.stages.whole_model import log_model, whole_model
+from retune.spark import spark_session
 from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
@@ -19,26 +17,20 @@ log = logging.getLogger(__name__)
 
 def run(stage: Stage) -> None:
     """Publish `challenger` (version in the registry), `challenger_model` and `untuned_model` (URIs)."""
-    experiment, profile = stage.experiment, stage.artifact("ingest", PROFILE)
-    trainer, classes = load_trainer(experiment.model.trainer), profile["classes"]
+    experiment = stage.experiment
+    trainer = load_trainer(experiment.model.trainer)
     best = {**experiment.model.fixed, **flatten(json.loads(stage.output("tune", "best_setting")))}
     if rounds := int(stage.output("tune", "best_rounds")):
         best[str(trainer.rounds_parameter)] = rounds
     with spark_session(f"{experiment.name} retrain") as spark:
         trainer.require(spark)
-        features = load_pipeline(stage.output("featurize", "features"))
-        rows = read_split(spark, stage, "train").unionByName(read_split(spark, stage, "validation"))
-        with laid_out(rows, trainer) as fit_rows:
+        with load_placement(trainer.placement).fitting(spark, stage) as fitting:
+            stage.log_metrics({"fit_rows": fitting.rows})
             log.info("fitting the best setting: %s", best)
-            tuned = trainer.fit(fit_rows, best, experiment.problem, len(classes), experiment.search.seed)
+            tuned = fitting.fit(best)
             log.info("fitting the untuned setting: %s", experiment.untuned_parameters)
-            untuned = trainer.fit(
-                fit_rows, experiment.untuned_parameters, experiment.problem, len(classes), experiment.search.seed
-            )
-            stage.log_metrics({"fit_rows": fit_rows.count()})
-        untuned_uri = f"{stage.folder}/untuned"
-        whole_model(features, untuned, classes).write().save(untuned_uri)
-        model_uri = log_model(stage, spark, whole_model(features, tuned, classes), trainer, profile)
+            untuned_uri = fitting.save(fitting.fit(experiment.untuned_parameters))
+            model_uri = fitting.log(tuned)
     stage.ensure_current()
     challenger = register_challenger(stage.client, experiment.dag_id, model_uri, stage.run_id)
     log.info("registered %s version %s as challenger", experiment.dag_id, challenger)

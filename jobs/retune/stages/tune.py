@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
-from retune.data.folds import assign_folds
 from retune.functions import load_function
-from retune.handoff import Stage
+from retune.handoff import FINGERPRINT, Stage
 from retune.metrics import METRICS
+from retune.placements import load_placement
+from retune.placements.base import Trials
+from retune.placements.objective import ROUNDS
 from retune.plots import plot_search
 from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
@@ -24,19 +27,14 @@ from retune.search.loop import Plan, Result, run_search
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog
-from retune.search_section import CrossValidation, Search, parse_constraint
+from retune.search_section import Search, parse_constraint
 from retune.space import Setting
-from retune.spark import Slots, losing_spark_told_apart, spark_session
-from retune.stages.fitting import laid_out, read_split
-from retune.stages.ingest import FINGERPRINT, PROFILE
-from retune.stages.objective import ROUNDS, FitAndScore, OwnFunction, Rows
+from retune.spark import losing_spark_told_apart, spark_session
 from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
 from retune.trainers import load_trainer
-from retune.trainers.base import Trainer
-from retune.trial_runs import BASIS, LAYOUT, SPACE, TrialRuns
+from retune.trial_runs import BASIS, SPACE, TrialRuns
 
 log = logging.getLogger(__name__)
-_JOB_GROUP = "retune trial"
 
 
 def run(stage: Stage) -> None:
@@ -49,17 +47,12 @@ def run(stage: Stage) -> None:
     earlier = learn_from_earlier(stage, basis)
     with spark_session(f"{experiment.name} tune") as spark:
         trainer.require(spark)
-        with _held_rows(spark, stage, trainer) as rows:
-            objective = _watched(_build_objective(stage, trainer, rows), spark, experiment.search.trial_timeout)
-            plan = _build_plan(stage, earlier)
+        with load_placement(trainer.placement).trials(spark, stage) as trials:
+            objective = _watched(trials, spark, experiment.search.trial_timeout)
+            plan = _build_plan(stage, earlier, trials.parallel)
             started = time.monotonic()
             result = run_search(build_engine(experiment.search), objective, tracker, plan, history, earlier.trials)
-            sizes = {
-                "search_s": time.monotonic() - started,
-                "fit_partitions": rows.train.rdd.getNumPartitions(),
-                "fit_rows": rows.count - rows.scored,
-                "validation_rows": rows.scored,
-            }
+            sizes = {**trials.sizes, "search_s": time.monotonic() - started}
     stage.ensure_current()
     tracker.kill_unfinished()
     tracker.mark_best(result.best)
@@ -113,63 +106,39 @@ def _was_hopeless(search: Search, history: Sequence[Trial]) -> bool:
     return too_many or (len(history) >= search.trials and all(trial.loss is None for trial in history))
 
 
-@contextmanager
-def _held_rows(spark: SparkSession, stage: Stage, trainer: Trainer) -> Iterator[Rows]:
-    """Lay the rows out and hold them; on resume as the first attempt did, since models hang on it."""
-    validation, classes = stage.experiment.search.validation, stage.artifact("ingest", PROFILE)["classes"]
-    group = [validation.group] if isinstance(validation, CrossValidation) and validation.group else []
-    splits = {name: read_split(spark, stage, name, group) for name in ("train", "validation")}
-    slots = _same_slots(stage, Slots.of(spark))
-    if isinstance(validation, CrossValidation):
-        both = splits["train"].unionByName(splits["validation"])
-        folded = assign_folds(both, validation, len(classes), stage.experiment.split.seed)
-        with laid_out(folded, trainer, slots) as held:
-            count = held.count()
-            yield Rows(held, held, count, count // validation.folds, len(classes))
-    else:
-        with laid_out(splits["train"], trainer, slots) as train, laid_out(splits["validation"], trainer, slots) as rest:
-            rows = train.unionByName(rest)
-            yield Rows(rows, train, rows.count(), rest.count(), len(classes))
-
-
-def _same_slots(stage: Stage, slots: Slots) -> Slots:
-    written = stage.client.get_run(stage.run_id).data.tags.get(LAYOUT)
-    if written:
-        first = Slots(*json.loads(written))
-        if first.executors <= slots.executors:
-            return first
-        log.warning("%d executors now, %d at first: trials may come out otherwise", slots.executors, first.executors)
-    stage.client.set_tag(stage.run_id, LAYOUT, json.dumps([slots.executors, slots.cores]))
-    return slots
-
-
-def _build_objective(stage: Stage, trainer: Trainer, rows: Rows) -> Objective:
-    own = stage.experiment.search.objective
-    if own is None:
-        return FitAndScore(stage.experiment, trainer, rows)
-    return OwnFunction(load_function("search.objective", own), stage.experiment, rows)
-
-
-def _watched(objective: Objective, spark: SparkSession, timeout_s: int | None) -> Objective:
-    """Give every trial a Spark job group and a limit to its time; losing the application is no failure of a trial."""
+def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Objective:
+    """Give every trial a Spark job group and pool and a limit to its time; losing Spark is no failure of a trial."""
     context = spark.sparkContext
+    numbers = itertools.count()
+    pools: SimpleQueue[str] = SimpleQueue()  # of equal share, so that no trial waits for another's jobs
+    for index in range(trials.parallel):
+        pools.put(f"retune {index}")
 
-    def grouped(setting: Setting, attempt: Attempt) -> dict[str, float]:
-        with losing_spark_told_apart(spark):
-            context.setJobGroup(_JOB_GROUP, f"trial {json.dumps(setting)[:200]}", interruptOnCancel=True)
-            return objective(setting, attempt)
+    def grouped(setting: Setting, attempt: Attempt, group: str) -> dict[str, float]:
+        pool = pools.get()
+        try:
+            with losing_spark_told_apart(spark):
+                context.setJobGroup(group, f"trial {json.dumps(setting)[:200]}", interruptOnCancel=True)
+                context.setLocalProperty("spark.scheduler.pool", pool)
+                return trials.objective(setting, attempt)
+        finally:
+            pools.put(pool)
 
-    def cancel() -> None:
-        with losing_spark_told_apart(spark):
-            context.cancelJobGroup(_JOB_GROUP)
+    def watched(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        group = f"retune trial {next(numbers)}"
+        if timeout_s is None:
+            return grouped(setting, attempt, group)
 
-    if timeout_s is None:
-        return grouped
-    watchdog = Watchdog(timeout_s, cancel, thread=InheritableThread)
-    return lambda setting, attempt: watchdog.run(lambda: grouped(setting, attempt))
+        def cancel() -> None:
+            with losing_spark_told_apart(spark):
+                context.cancelJobGroup(group)
+
+        return Watchdog(timeout_s, cancel, thread=InheritableThread).run(lambda: grouped(setting, attempt, group))
+
+    return watched
 
 
-def _build_plan(stage: Stage, earlier: WarmStart) -> Plan:
+def _build_plan(stage: Stage, earlier: WarmStart, parallel: int) -> Plan:
     experiment, search = stage.experiment, stage.experiment.search
     known = [trial.setting for trial in earlier.trials if trial.loss is not None]
     points = [point for point in [*experiment.points_to_evaluate, *earlier.points] if point not in known]
@@ -196,6 +165,8 @@ def _build_plan(stage: Stage, earlier: WarmStart) -> Plan:
         queue=search.max_queue_len,
         infra_retries=search.infra_retries,
         constraints=[parse_constraint(text) for text in search.constraints],
+        parallel=parallel,
+        thread=InheritableThread,
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
 
+from retune.data.table import Table
 from retune.distributions import Distribution
 from retune.errors import BadInput
 from retune.experiment import Experiment
@@ -37,16 +40,18 @@ class EarlyStopping:
 
 
 class Trainer(ABC):
-    """The adapter of one model family.
+    """The adapter of one model family, of either kind below.
 
     Attributes:
         name: As the experiment file spells it.
+        placement: Where it fits: on the whole cluster, or within one Spark task.
         requirements: The Python packages that its models need to be loaded, without versions.
         rounds_parameter: The parameter that says how many rounds a fit has, where it can stop early.
         model_code: Folders of Python code that travel with its models.
     """
 
     name: str
+    placement: Literal["cluster", "task"]
     requirements: tuple[str, ...]
     rounds_parameter: str | None = None
     model_code: tuple[Path, ...] = ()
@@ -62,6 +67,45 @@ class Trainer(ABC):
         Raises:
             BadInput: It is not; the message has the way out.
         """
+
+    def check(self, experiment: Experiment) -> None:
+        """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
+
+        Raises:
+            BadInput: Naming the field, the value and the rule.
+        """
+        self.check_early_stopping(experiment)
+        defaults = self.defaults(experiment.problem)
+        sections: dict[str, list[tuple[str, object]]] = {
+            "model.fixed": list(experiment.model.fixed.items()),
+            "model.untuned": list(experiment.model.untuned.items()),
+            "search.space": list(possible_values(experiment.search.space)),
+        }
+        for section, values in sections.items():
+            for name, value in values:
+                if name not in defaults:
+                    raise BadInput(
+                        f"{section}.{name}: {self.name} has no such parameter; {did_you_mean(name, defaults)}"
+                    )
+                rule = broken_rule(value, defaults[name])
+                if rule:
+                    raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+
+    def check_early_stopping(self, experiment: Experiment) -> None:
+        """Check that the family can stop early, if the experiment wants that.
+
+        Raises:
+            BadInput: It cannot.
+        """
+        rounds = experiment.search.early_stopping_rounds
+        if rounds and self.rounds_parameter is None:
+            raise BadInput(f"search.early_stopping_rounds = {rounds}: {self.name} cannot stop early; leave it out")
+
+
+class ClusterTrainer(Trainer):
+    """A family whose fit is itself a distributed Spark job."""
+
+    placement = "cluster"
 
     @abstractmethod
     def fit(
@@ -95,6 +139,10 @@ class Trainer(ABC):
         """
         raise NotImplementedError(f"{self.name} has no rounds")
 
+    def share(self, slots: Slots, parallel: int) -> Parameters:
+        """Return parameters for a fit that runs beside others, so that together they use no more than there is."""
+        return {}
+
     def safer(self, rung: int) -> Parameters:
         """Return parameters for a further try after trouble in the infrastructure: none at rung 0, then ever safer."""
         return {}
@@ -107,35 +155,63 @@ class Trainer(ABC):
         """Arrange rows for the fit; the default leaves them as they are."""
         return rows
 
-    def check(self, experiment: Experiment) -> None:
-        """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
 
-        Raises:
-            BadInput: Naming the field, the value and the rule.
+class TaskTrainer(Trainer):
+    """A family of single-machine models with scikit-learn's interface, each fitted within one Spark task."""
+
+    placement = "task"
+
+    @abstractmethod
+    def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
+        """Return an estimator to be fitted.
+
+        Args:
+            parameters: What the model is fitted with.
+            problem: What kind of model.
+            seed: Makes the fit repeatable, unless the parameters have a seed of their own.
+            threads: How many the fit may use.
         """
-        if experiment.search.early_stopping_rounds and self.rounds_parameter is None:
-            raise BadInput(
-                f"search.early_stopping_rounds = {experiment.search.early_stopping_rounds}: {self.name} cannot stop "
-                "early; leave it out"
-            )
-        defaults = self.defaults(experiment.problem)
-        sections: dict[str, list[tuple[str, object]]] = {
-            "model.fixed": list(experiment.model.fixed.items()),
-            "model.untuned": list(experiment.model.untuned.items()),
-            "search.space": list(possible_values(experiment.search.space)),
-        }
-        for section, values in sections.items():
-            for name, value in values:
-                if name not in defaults:
-                    raise BadInput(
-                        f"{section}.{name}: {self.name} has no such parameter; {_did_you_mean(name, defaults)}"
-                    )
-                rule = _broken_rule(value, defaults[name])
-                if rule:
-                    raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+
+    def fit(
+        self,
+        table: Table,
+        parameters: Parameters,
+        problem: Problem,
+        seed: int,
+        threads: int,
+        watched: Table | None = None,
+        patience: int | None = None,
+    ) -> Any:
+        """Fit one model.
+
+        Args:
+            table: The rows; labels are numbers, or what the data call the classes.
+            parameters: What the model is fitted with.
+            problem: What kind of model.
+            seed: Makes the fit repeatable.
+            threads: How many the fit may use.
+            watched: Rows of the same kind that early stopping looks at.
+            patience: So many rounds without gain on them end the fit.
+
+        Returns:
+            An estimator with `predict` and, where the family has probabilities, `predict_proba`.
+        """
+        return self.estimator(parameters, problem, seed, threads).fit(table.features, table.labels)
+
+    def rounds(self, model: Any) -> int:
+        """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
+        raise NotImplementedError(f"{self.name} has no rounds")
+
+    def model_size(self, model: Any) -> int:
+        """Return the bytes of the pickled model."""
+        return len(pickle.dumps(model))
+
+    def require(self, spark: SparkSession) -> None:
+        """Nothing but Python packages is needed; see `Trainer`."""
 
 
-def _broken_rule(value: object, default: object) -> str | None:
+def broken_rule(value: object, default: object) -> str | None:
+    """Return why `value`, or all that a distribution draws, cannot stand where `default` does; None if it can."""
     kind = type(default)
     if default is None or value is None or kind not in _NAMES:
         return None
@@ -154,7 +230,8 @@ def _broken_rule(value: object, default: object) -> str | None:
     return None if fits[kind] else f"must be {_NAMES[kind]}, as its default {default!r} is"
 
 
-def _did_you_mean(name: str, known: Mapping[str, object]) -> str:
+def did_you_mean(name: str, known: Mapping[str, object]) -> str:
+    """Return names close to one that is not known, or all."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=3)

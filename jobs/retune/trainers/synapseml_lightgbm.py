@@ -17,7 +17,7 @@ from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, EarlyStopping, Trainer
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_TASK = 10_000
 _WATCHED = "retune_watched"
@@ -32,7 +32,7 @@ _OURS = frozenset(
 )
 
 
-class SynapseMLLightGBM(Trainer):
+class SynapseMLLightGBM(ClusterTrainer):
     """`LightGBMRegressor` and `LightGBMClassifier`; parameters go by SynapseML's names."""
 
     name = "synapseml_lightgbm"
@@ -59,6 +59,10 @@ class SynapseMLLightGBM(Trainer):
                 "SynapseML's jars are not on Spark's class path; run `make setup` and `. .retune/env`, "
                 "or give spark-submit `--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
             ) from error
+
+    def share(self, slots: Slots, parallel: int) -> Parameters:
+        """Each fit takes one task an executor, and of its cores an equal part; see `ClusterTrainer`."""
+        return {"numThreads": max(1, slots.cores // parallel)}
 
     def safer(self, rung: int) -> Parameters:
         """Barrier mode, so that all tasks start or none; then a single task, which needs no network. Both in bulk."""

@@ -14,7 +14,7 @@ from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.features.tabular import FEATURES
 from retune.handoff import Stage
 from retune.spark import Slots, quote, read_parquet
-from retune.trainers.base import Trainer
+from retune.trainers.base import ClusterTrainer
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def read_split(spark: SparkSession, stage: Stage, split: str, also: Sequence[str
 
 
 @contextmanager
-def laid_out(rows: DataFrame, trainer: Trainer, slots: Slots | None = None) -> Iterator[DataFrame]:
+def laid_out(rows: DataFrame, trainer: ClusterTrainer, slots: Slots | None = None) -> Iterator[DataFrame]:
     """Arrange `rows` for the trainer and hold them, in memory where they fit and on disk where not.
 
     Args:

@@ -1,0 +1,88 @@
+"""The challenger as MLflow keeps it: whole, with signature, example and requirements, and logged once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+from pyspark.sql import SparkSession
+
+from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.registry import version_of_run
+from retune.spark import quote, read_parquet
+from retune.tracking import mlflow_schema
+from retune.trainers.base import Trainer
+
+_EXAMPLE_ROWS = 5
+
+
+def log_whole(
+    stage: Stage, spark: SparkSession, trainer: Trainer, flavor: str, save_model: Callable[..., None], **model: Any
+) -> str:
+    """Log the challenger with all that is needed to use it elsewhere; return its URI.
+
+    A retry finds the version that an earlier attempt registered, and with it a model logged in whole.
+
+    Args:
+        stage: Retrain.
+        spark: The session.
+        trainer: Fitted the model.
+        flavor: MLflow's module for models of its kind.
+        save_model: That module's.
+        model: What `save_model` needs of its own: the model first of all.
+    """
+    registered = version_of_run(stage.client, stage.experiment.dag_id, stage.run_id)
+    if registered:
+        return str(registered.source)
+
+    def save(validate_serving_input: bool, **arguments: Any) -> None:  # noqa: ARG001 - means `Model.log`
+        save_model(**arguments)
+
+    mlflow.start_run(run_id=stage.run_id, log_system_metrics=False)
+    try:
+        info = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=SimpleNamespace(save_model=save),
+            flavor_name=flavor,
+            # MLflow would serve the example from what it has just written, a second at every run: a test does that.
+            validate_serving_input=False,
+            pip_requirements=requirements_of(trainer),
+            metadata=metadata_of(stage),
+            **_contract(stage, spark),
+            **model,
+        )
+    finally:
+        mlflow.end_run("RUNNING")  # not FINISHED, as `with` would have it: only the job knows when it is
+    return str(info.model_uri)
+
+
+def requirements_of(trainer: Trainer) -> list[str]:
+    """Return what a model of the trainer needs to be loaded, in the versions that are here."""
+    return [f"{name}=={version(name)}" for name in trainer.requirements]
+
+
+def metadata_of(stage: Stage) -> dict[str, Any]:
+    """Return what evaluate asks of a model before it scores with it."""
+    return {
+        "retune_classes": stage.artifact("ingest", PROFILE)["classes"],
+        "retune_problem": stage.experiment.problem,
+    }
+
+
+def _contract(stage: Stage, spark: SparkSession) -> dict[str, Any]:
+    profile = stage.artifact("ingest", PROFILE)
+    classes = profile["classes"]
+    names = [feature["name"] for feature in stage.artifact("featurize", FEATURE_LIST)["features"]]
+    example = read_parquet(spark, stage.output("featurize", "train")).select(*map(quote, names)).limit(_EXAMPLE_ROWS)
+    output = {bool: "boolean", int: "long", str: "string"}[type(classes[0])] if classes else "double"
+    inputs = mlflow_schema({name: profile["schema"][name] for name in names})
+    return {
+        "signature": ModelSignature(inputs, Schema([ColSpec(output, "prediction")])),
+        "input_example": example.toPandas(),
+    }

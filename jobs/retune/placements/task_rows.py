@@ -1,0 +1,112 @@
+"""The way of rows from Spark to the single-machine fits: collected once, shared as files."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyspark import SparkFiles
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from retune.data.folds import FOLD, assign_folds
+from retune.data.splits import LABEL, ROW_ID
+from retune.data.table import Table, TableFiles, open_table, pack_features, stack_features, write_table
+from retune.features.tabular import FEATURES
+from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.search_section import CrossValidation
+from retune.spark import quote, read_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+_PART = "retune_part"
+# How Spark keeps a vector in Parquet; read as what it is, it travels by Arrow, sparse ones without being made dense.
+_VECTOR = T.StructType(
+    [
+        T.StructField("type", T.ByteType()),
+        T.StructField("size", T.IntegerType()),
+        T.StructField("indices", T.ArrayType(T.IntegerType())),
+        T.StructField("values", T.ArrayType(T.DoubleType())),
+    ]
+)
+
+
+def read_table(spark: SparkSession, stage: Stage) -> Table:
+    """Collect train and validation rows, in an order that hangs on the rows alone."""
+    experiment, validation = stage.experiment, stage.experiment.search.validation
+    train, rest = (_read_split(spark, stage, split) for split in ("train", "validation"))
+    if isinstance(validation, CrossValidation):
+        classes = len(stage.artifact("ingest", PROFILE)["classes"])
+        rows = assign_folds(train.unionByName(rest), validation, classes, experiment.split.seed)
+        rows = rows.withColumnRenamed(FOLD, _PART)
+    else:
+        rows = train.withColumn(_PART, F.lit(-1)).unionByName(rest.withColumn(_PART, F.lit(0)))
+    features = stage.artifact("featurize", FEATURE_LIST)["features"]
+    return _collect(rows, tuple(index for index, each in enumerate(features) if each["kind"] == "category"))
+
+
+def _read_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
+    uri = stage.output("featurize", split)
+    known = read_parquet(spark, uri).schema
+    plain = T.StructType([T.StructField(f.name, _VECTOR if f.name == FEATURES else f.dataType) for f in known])
+    return spark.read.schema(plain).parquet(uri)
+
+
+def _collect(rows: DataFrame, categories: tuple[int, ...]) -> Table:
+    vector = [F.col(f"{FEATURES}.{part}").alias(part) for part in ("size", "indices", "values")]
+    ordered = rows.orderBy(_PART, ROW_ID).select(
+        *vector, F.col(quote(LABEL)).alias("label"), F.col(_PART).alias("part")
+    )
+    packed = ordered.mapInPandas(_pack, "block binary").collect()
+    blocks = [pickle.loads(row.block) for row in packed]  # noqa: S301 - this application's own tasks wrote them
+    log.info("%d rows collected in %d blocks", sum(len(labels) for _, labels, _ in blocks), len(blocks))
+    features, labels, parts = zip(*blocks, strict=True)
+    return Table(stack_features(list(features)), np.concatenate(labels), np.concatenate(parts), categories)
+
+
+def _pack(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    for rows in batches:
+        features = pack_features(rows["size"].to_numpy(), list(rows["indices"]), list(rows["values"]))
+        block = (features, rows["label"].to_numpy(np.float64), rows["part"].to_numpy(np.int32))
+        yield pd.DataFrame({"block": [pickle.dumps(block)]})
+
+
+@contextmanager
+def shared(spark: SparkSession, table: Table, name: str) -> Iterator[TableFiles]:
+    """Send a table to every executor, once, and give what names it there."""
+    with tempfile.TemporaryDirectory(prefix="retune-table-") as folder:
+        files = write_table(table, Path(folder), name)
+        for path in files.paths:
+            spark.sparkContext.addFile(str(Path(folder) / path))
+        yield files
+
+
+def open_shared(files: TableFiles) -> Table:
+    """Map a table within a Spark task."""
+    return open_table(files, SparkFiles.getRootDirectory())
+
+
+def run_in_task(spark: SparkSession, function: Any, *arguments: Any) -> Any:
+    """Call `function` in one Spark task and return what it returns.
+
+    The task reads its input to the end: else Spark takes its Python worker for broken and starts another for the next
+    task, which then imports all libraries anew, for seconds.
+    """
+
+    def call(items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            yield function(*item)
+
+    [result] = spark.sparkContext.parallelize([arguments], 1).mapPartitions(call).collect()
+    return result

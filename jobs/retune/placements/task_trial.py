@@ -1,0 +1,125 @@
+"""What one Spark task does for a trial: fit on one machine, score, and tell; nothing here needs a session."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from retune.data.table import Table, TableFiles
+from retune.experiment import Experiment
+from retune.functions import load_function
+from retune.metrics import METRICS
+from retune.placements.objective import (
+    ROUNDS,
+    SIZE,
+    constrained_measures,
+    measure_folds,
+    read_returned,
+    scored_by,
+)
+from retune.placements.task_rows import open_shared
+from retune.scoring import score_model
+from retune.search.trial import Pruned
+from retune.space import Parameters
+from retune.trainers import load_trainer
+from retune.trainers.base import TaskTrainer
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a function of the user's own is given beside the parameters: rows to fit to, and rows to score on."""
+
+    train: Table
+    validation: Table
+    classes: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended in its task: measures, and why it failed or was pruned."""
+
+    metrics: dict[str, float]
+    error: str | None = None
+    pruned: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskTrial:
+    """All that the trials of a search have in common."""
+
+    experiment: Experiment
+    files: TableFiles
+    classes: int
+    threads: int
+
+
+def try_setting(trial: TaskTrial, parameters: Parameters, bars: list[float | None]) -> Outcome:
+    """Fit and score one setting; whatever goes wrong in it is an outcome, so that Spark tries no task again for it."""
+    try:
+        table = open_shared(trial.files)
+        metric = METRICS[trial.experiment.search.metric]
+        return Outcome(measure_folds(lambda fold: _measure(trial, table, parameters, fold), metric, bars))
+    except Pruned as pruned:
+        return Outcome(pruned.metrics, pruned=str(pruned))
+    except Exception as error:
+        return Outcome({}, error=f"{type(error).__name__}: {error}")
+
+
+def _measure(trial: TaskTrial, table: Table, parameters: Parameters, fold: int) -> dict[str, float]:
+    train, validation = table.split(fold)
+    own = trial.experiment.search.objective
+    if own is not None:
+        split = Split(train, validation, trial.classes, trial.threads)
+        function = load_function("search.objective", own)
+        return read_returned(function(parameters, split), METRICS[trial.experiment.search.metric])
+    return fit_and_score(trial, train, validation, parameters)
+
+
+def fit_and_score(trial: TaskTrial, train: Table, validation: Table, parameters: Parameters) -> dict[str, float]:
+    """Return train and validation metrics, how long fit and scoring took, and what constraints hang on."""
+    experiment, search = trial.experiment, trial.experiment.search
+    trainer = _task_trainer(experiment)
+    started = time.monotonic()
+    patience = search.early_stopping_rounds
+    model = trainer.fit(
+        train,
+        parameters,
+        experiment.problem,
+        search.seed,
+        trial.threads,
+        watched=validation if patience else None,
+        patience=patience,
+    )
+    fitted = time.monotonic()
+    metrics: dict[str, float] = {}
+    # Rows are in the order of a hash, so the first of them are a sample; more than this would only cost time.
+    sample = train.first(len(validation.labels))
+    for name, table in (("train", sample), ("validation", validation)):
+        scores = score_model(model, table.features, table.labels, experiment.problem, trial.classes, scored_by(search))
+        metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
+    rows = len(sample.labels) + len(validation.labels)
+    metrics |= {"fit_s": fitted - started, "score_ms_per_row": (time.monotonic() - fitted) * 1000 / rows}
+    if patience:
+        metrics[ROUNDS] = trainer.rounds(model)
+    if SIZE in constrained_measures(search):
+        metrics[SIZE] = trainer.model_size(model) / 2**20
+    return metrics
+
+
+def fit_whole(trial: TaskTrial, parameters: Parameters, classes: list[Any]) -> Any:
+    """Fit one model to all rows, with the classes as the data spell them."""
+    import numpy as np
+
+    experiment, table = trial.experiment, open_shared(trial.files)
+    labels = np.asarray(classes)[table.labels.astype(int)] if classes else table.labels
+    rows = Table(table.features, labels, table.parts, table.categories)
+    trainer = _task_trainer(experiment)
+    return trainer.fit(rows, parameters, experiment.problem, experiment.search.seed, trial.threads)
+
+
+def _task_trainer(experiment: Experiment) -> TaskTrainer:
+    trainer = load_trainer(experiment.model.trainer)
+    assert isinstance(trainer, TaskTrainer)
+    return trainer

@@ -1,0 +1,84 @@
+"""LightGBM on one machine, by its scikit-learn interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
+
+from retune.data.table import Table
+from retune.metrics import Problem
+from retune.space import Parameters
+from retune.trainers.base import TaskTrainer
+
+_OURS = frozenset(("random_state", "n_jobs", "class_weight"))
+
+
+class LightGBM(TaskTrainer):
+    """`LGBMRegressor` and `LGBMClassifier`; missing values and categories are LightGBM's own business."""
+
+    name = "lightgbm"
+    requirements = ("mlflow", "scikit-learn", "lightgbm", "numpy", "pandas")
+    rounds_parameter = "n_estimators"
+
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return the estimator's parameters and LightGBM's own further ones that are often tuned."""
+        known = {name: value for name, value in _kind(problem)().get_params().items() if name not in _OURS}
+        return {**known, **_FURTHER}
+
+    def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
+        """Return the estimator; see `TaskTrainer`."""
+        # Without these two, the sums that gradients are added up in hang on timing.
+        given = {"random_state": seed % 2**31, "n_jobs": threads, "deterministic": True, "force_row_wise": True}
+        return _kind(problem)(**{**given, "verbosity": -1, **parameters})
+
+    def fit(
+        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
+        watched: Table | None = None, patience: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Fit, and with `watched` stop early; see `TaskTrainer`."""
+        further: dict[str, Any] = {"categorical_feature": list(table.categories)} if table.categories else {}
+        if watched is not None and patience:
+            further["eval_set"] = [(watched.features, watched.labels)]
+            further["callbacks"] = [early_stopping(patience, verbose=False)]
+        return self.estimator(parameters, problem, seed, threads).fit(table.features, table.labels, **further)
+
+    def rounds(self, model: Any) -> int:
+        """Return the best iteration, counted from 1; see `TaskTrainer`."""
+        return int(model.best_iteration_ or model.n_estimators_)
+
+
+# https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.
+_FURTHER: dict[str, object] = {
+    "bagging_fraction": 1.0,
+    "bagging_freq": 0,
+    "feature_fraction": 1.0,
+    "feature_fraction_bynode": 1.0,
+    "lambda_l1": 0.0,
+    "lambda_l2": 0.0,
+    "min_data_in_leaf": 20,
+    "min_sum_hessian_in_leaf": 1e-3,
+    "min_gain_to_split": 0.0,
+    "max_bin": 255,
+    "max_delta_step": 0.0,
+    "path_smooth": 0.0,
+    "extra_trees": False,
+    "linear_tree": False,
+    "cat_smooth": 10.0,
+    "cat_l2": 10.0,
+    "max_cat_threshold": 32,
+    "drop_rate": 0.1,
+    "top_rate": 0.2,
+    "other_rate": 0.1,
+    "alpha": 0.9,
+    "scale_pos_weight": 1.0,
+    "is_unbalance": False,
+}
+
+
+def _kind(problem: Problem) -> Any:
+    return LGBMRegressor if problem == "regression" else LGBMClassifier
+
+
+TRAINER = LightGBM()

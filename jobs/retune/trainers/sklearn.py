@@ -1,0 +1,123 @@
+"""Any estimator of scikit-learn, or of a module that is allowed, named by its import path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
+
+from retune.data.table import Table
+from retune.errors import BadInput
+from retune.experiment import Experiment
+from retune.functions import require_allowed
+from retune.metrics import Problem
+from retune.space import Parameters, possible_values
+from retune.trainers.base import TaskTrainer, broken_rule, did_you_mean
+
+_ESTIMATOR = "estimator"
+
+
+class Sklearn(TaskTrainer):
+    """The parameter `estimator` is the import path of a class, or of a function that makes an estimator.
+
+    Other parameters are the estimator's own; those of a step in a pipeline are `<step>__<parameter>`. `estimator` may
+    be searched like any other, in a choice whose branches hold the parameters that go with it.
+    """
+
+    name = "sklearn"
+    requirements = ("mlflow", "scikit-learn", "numpy", "pandas")
+
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return what holds of every estimator; `check` knows those that the experiment names."""
+        return {_ESTIMATOR: ""}
+
+    def check(self, experiment: Experiment) -> None:
+        """Check that the estimators can be made, and that each parameter is one of theirs; see `Trainer`."""
+        self.check_early_stopping(experiment)
+        sections = sections_of(experiment)
+        paths = {str(value): where for where, name, value in sections if name == _ESTIMATOR}
+        if _ESTIMATOR not in {*experiment.model.fixed, *experiment.searched}:
+            raise BadInput(
+                "model.fixed.estimator: is missing; name one, such as sklearn.ensemble.RandomForestRegressor"
+            )
+        if _ESTIMATOR not in experiment.untuned_parameters:
+            raise BadInput("model.untuned.estimator: is missing, and the untuned model needs one")
+        known: dict[str, object] = {}
+        for path, where in paths.items():
+            known |= _make(path, f"{where}.{_ESTIMATOR}", experiment.problem).get_params()
+        for where, name, value in sections:
+            if name == _ESTIMATOR:
+                continue
+            if name not in known:
+                raise BadInput(f"{where}.{name}: {', '.join(paths)} has no such parameter; {did_you_mean(name, known)}")
+            rule = broken_rule(value, known[name])
+            # Many a default is a number where a name, or none, would do as well.
+            if rule and not isinstance(value, str):
+                raise BadInput(f"{where}.{name} = {value!r}: {rule}")
+
+    def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> BaseEstimator:
+        """Make the estimator; see `TaskTrainer`."""
+        rest = {name: value for name, value in parameters.items() if name != _ESTIMATOR}
+        made = _make(str(parameters[_ESTIMATOR]), _ESTIMATOR, problem)
+        own = {"random_state": seed % 2**32, "n_jobs": threads}
+        wanted = {name: value for name, value in own.items() if name in made.get_params()}
+        nested = {n: v for n in made.get_params() for last, v in own.items() if n.endswith(f"__{last}")}
+        return made.set_params(**{**wanted, **nested, **rest})
+
+    def fit(
+        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
+        watched: Table | None = None, patience: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Fit; before an estimator that knows no missing values, they are filled, and categories made indicators."""
+        made = self.estimator(parameters, problem, seed, threads)
+        if not get_tags(made).input_tags.allow_nan:
+            made = Pipeline([("prepare", _prepare(table)), ("estimator", made)])
+        return made.fit(table.features, table.labels)
+
+
+def sections_of(experiment: Experiment) -> list[tuple[str, str, object]]:
+    """Return every parameter that the experiment gives: section, name and value."""
+    model, space = experiment.model, experiment.search.space
+    return [
+        *(("model.fixed", name, value) for name, value in model.fixed.items()),
+        *(("model.untuned", name, value) for name, value in model.untuned.items()),
+        *(("search.space", name, value) for name, value in possible_values(space)),
+    ]
+
+
+def _make(path: str, field: str, problem: Problem) -> Any:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    if module.partition(".")[0] != "sklearn":
+        require_allowed(field, path, module)
+    try:
+        made = getattr(import_module(module), name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise BadInput(f"{field} = {path!r}: cannot be made: {error}") from error
+    kind = getattr(get_tags(made), "estimator_type", None) if isinstance(made, BaseEstimator) else None
+    wanted = "regressor" if problem == "regression" else "classifier"
+    if kind != wanted:
+        raise BadInput(
+            f"{field} = {path!r}: is a {kind or type(made).__name__}, but problem {problem} needs a {wanted}"
+        )
+    return made
+
+
+def _prepare(table: Table) -> ColumnTransformer:
+    width = table.features.shape[1]
+    numbers: Iterable[int] = [index for index in range(width) if index not in table.categories]
+    # A feature without any value in a fold is left as zeros: the width must not change.
+    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    steps = [("numbers", scaled, numbers)]
+    if table.categories:
+        steps.append(("categories", OneHotEncoder(handle_unknown="ignore"), list(table.categories)))
+    return ColumnTransformer(steps)
+
+
+TRAINER = Sklearn()

@@ -1,0 +1,65 @@
+"""XGBoost on one machine, by its scikit-learn interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import VotingClassifier
+from xgboost import XGBClassifier, XGBRegressor
+
+from retune.data.table import Table
+from retune.metrics import Problem
+from retune.space import Parameters
+from retune.trainers.base import TaskTrainer
+
+_OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
+
+
+class XGBoost(TaskTrainer):
+    """`XGBRegressor` and `XGBClassifier`; a category is an ordered number to it."""
+
+    name = "xgboost"
+    requirements = ("mlflow", "scikit-learn", "xgboost", "numpy", "pandas")
+    rounds_parameter = "n_estimators"
+
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return the estimator's parameters; most have no default of their own."""
+        known = _kind(problem)().get_params()
+        # The two that early stopping and `space` hang on are whole numbers, though they have no default here.
+        return {
+            **{name: value for name, value in known.items() if name not in _OURS},
+            "n_estimators": 100,
+            "max_depth": 6,
+        }
+
+    def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
+        """Return the estimator; see `TaskTrainer`."""
+        return _kind(problem)(**{"random_state": seed % 2**31, "n_jobs": threads, "verbosity": 0, **parameters})
+
+    def fit(
+        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
+        watched: Table | None = None, patience: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Fit, and with `watched` stop early; see `TaskTrainer`."""
+        made = self.estimator(parameters, problem, seed, threads)
+        if watched is not None and patience:
+            made.set_params(early_stopping_rounds=patience)
+            return made.fit(table.features, table.labels, eval_set=[(watched.features, watched.labels)], verbose=False)
+        if problem != "regression" and not np.issubdtype(table.labels.dtype, np.floating):
+            # XGBoost knows classes by numbers only; a vote of one turns any into such, and back.
+            made = VotingClassifier([("xgboost", made)], voting="soft")
+        return made.fit(table.features, table.labels)
+
+    def rounds(self, model: Any) -> int:
+        """Return the best iteration, counted from 1; see `TaskTrainer`."""
+        best = getattr(model, "best_iteration", None) if model.early_stopping_rounds else None
+        return int(model.get_booster().num_boosted_rounds() if best is None else best + 1)
+
+
+def _kind(problem: Problem) -> Any:
+    return XGBRegressor if problem == "regression" else XGBClassifier
+
+
+TRAINER = XGBoost()
