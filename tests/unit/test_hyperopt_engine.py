@@ -1,7 +1,9 @@
 """Hyperopt as an engine: what it proposes is what Hyperopt's own loop would."""
 
+import gc
 import math
 import statistics
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from unit.strategies import SPACE, spaces
 
 from retune.distributions import Space
+from retune.search import hyperopt_engine
 from retune.search.hyperopt_engine import HyperoptEngine, build, to_hyperopt
 from retune.search_section import Search
 from retune.space import Setting, decode, encode
@@ -219,3 +222,26 @@ def test_it_draws_from_a_wide_integer_range():
     assert {type(value) for value in drawn} == {int}
     assert 0 <= min(drawn) < 2**39 < max(drawn) <= 2**40
     assert len(set(drawn)) == 25
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["on", "off"])
+@pytest.mark.parametrize("fails", [False, True], ids=["proposes", "fails"])
+def test_the_garbage_collector_is_off_while_hyperopt_draws_and_then_as_it_was(monkeypatch, before, fails):
+    seen = []
+
+    def suggest(*arguments: Any) -> list[Any]:
+        seen.append(gc.isenabled())
+        if fails:
+            raise ValueError("no proposal")
+        return hyperopt.rand.suggest(*arguments)
+
+    monkeypatch.setitem(hyperopt_engine._ALGORITHMS, "rand", suggest)
+    engine = HyperoptEngine(ALL_TYPES, "rand", 0)
+    (gc.enable if before else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="no proposal") if fails else nullcontext():
+            engine.propose(0)
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+    assert (seen, after) == ([False], before)
