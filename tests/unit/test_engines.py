@@ -1,5 +1,6 @@
 """All engines that an experiment file can name pass the one conformance suite; and what is true of single ones."""
 
+import inspect
 import itertools
 import json
 import logging
@@ -7,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import hyperopt
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -107,7 +109,7 @@ def test_optuna_logs_nothing(caplog):
     logger = logging.getLogger("optuna")  # it has a handler of its own, and tells no other
     logger.addHandler(caplog.handler)
     try:
-        search_trials(build({"engine": "optuna"}, awkward_for("optuna")), 15)
+        search_trials(build({"engine": "optuna", "max_trials": 15}, awkward_for("optuna")), 15)
     finally:
         logger.removeHandler(caplog.handler)
     assert caplog.messages == []
@@ -183,3 +185,39 @@ def test_a_setting_of_a_huge_grid_is_found_at_once():
 def test_settings_proposed_beyond_a_grid_begin_anew():
     space = SPACE.validate_python({"x": {"type": "randint", "low": 0, "high": 3}})
     assert [GridEngine(space).propose(number)["x"] for number in range(2, 5)] == [2, 0, 1]
+
+
+def warnings_of_building(caplog: pytest.LogCaptureFixture, **fields: Any) -> list[str]:
+    caplog.clear()
+    build(fields, {"x": {"type": "uniformint", "low": 0, "high": 99}})
+    return caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("engine", "setting", "tpe"),
+    [("hyperopt", "n_startup_jobs", hyperopt.tpe.suggest), ("optuna", "n_startup_trials", optuna.samplers.TPESampler)],
+)
+def test_a_search_too_short_for_tpe_to_learn_is_warned_of(caplog, engine, setting, tpe):
+    default = inspect.signature(tpe).parameters[setting].default
+    expected = f"max_trials = {default} is not above {setting} = {default}: all proposals are random, "
+    [message] = warnings_of_building(caplog, engine=engine, max_trials=default)
+    assert message == expected + "and tpe learns from no trial"
+    assert warnings_of_building(caplog, engine=engine, max_trials=default + 1) == []
+    for max_trials, count in ((5, 1), (6, 0)):
+        fields = {"max_trials": max_trials, "algorithm_settings": {setting: 5}}
+        assert len(warnings_of_building(caplog, engine=engine, **fields)) == count
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"engine": "hyperopt", "algorithm": "rand"},
+        {"engine": "hyperopt", "algorithm": "anneal"},
+        {"engine": "hyperopt", "warm_start": {}},
+        {"engine": "optuna", "algorithm": "random"},
+        {"engine": "grid"},
+    ],
+    ids=str,
+)
+def test_nothing_is_warned_of_where_nothing_is_lost_or_a_warm_start_may_tell_more(caplog, fields):
+    assert warnings_of_building(caplog, max_trials=1, **fields) == []

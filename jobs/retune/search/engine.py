@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Protocol, cast
 
 from retune.search_section import Search
 from retune.space import Setting
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -36,8 +39,22 @@ _MODULES = {
     "optuna": "retune.search.optuna_engine",
     "grid": "retune.search.grid_engine",
 }
+_RANDOM_FIRST = {("hyperopt", "tpe"): ("n_startup_jobs", 20), ("optuna", "tpe"): ("n_startup_trials", 10)}
+"""Engine and algorithm → the setting for how many trials it proposes at random before it learns, and its default."""
 
 
 def build_engine(search: Search) -> Engine:
     """Return the engine that `search` names; its library is imported only now."""
+    _warn_if_random(search)
     return cast(Engine, import_module(_MODULES[search.engine]).build(search))
+
+
+def _warn_if_random(search: Search) -> None:
+    """Say so where the algorithm learns from none of the search's trials; those of a warm start might do."""
+    setting, default = _RANDOM_FIRST.get((search.engine, search.algorithm_name), ("", 0))
+    random_first = search.algorithm_settings.get(setting, default)
+    if search.trials <= random_first and search.warm_start is None:
+        log.warning(
+            "max_trials = %d is not above %s = %d: all proposals are random, and %s learns from no trial",
+            search.trials, setting, random_first, search.algorithm_name,
+        )  # fmt: skip
