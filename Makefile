@@ -51,7 +51,7 @@ format: setup-dev ## put the code into the project's format
 bench: setup-dev ## measure
 	@$(IN_ENV) python bench/run.py
 
-bench-search: setup-dev ## compare what Hyperopt's tpe finds with what random search finds, in about 10 minutes
+bench-search: setup-dev ## compare what Hyperopt's tpe finds with what random search finds, in about 6 minutes
 	@$(IN_ENV) python bench/tpe_vs_rand.py
 
 soak: setup-dev ## fit 200 models in one Spark application and watch its time and memory
