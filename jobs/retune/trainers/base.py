@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
+from threadpoolctl import threadpool_limits
 
 from retune.data.table import Table
 from retune.distributions import Distribution
@@ -196,7 +197,12 @@ class TaskTrainer(Trainer):
         Returns:
             An estimator with `predict` and, where the family has probabilities, `predict_proba`.
         """
-        return self.estimator(parameters, problem, seed, threads).fit(table.features, table.labels)
+        # Some estimators ask nobody how many threads they may use, and take those of the whole machine.
+        with threadpool_limits(limits=threads):
+            return self._fit(self.estimator(parameters, problem, seed, threads), table, watched, patience)
+
+    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+        return estimator.fit(table.features, table.labels)
 
     def rounds(self, model: Any) -> int:
         """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""

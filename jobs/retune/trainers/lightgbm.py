@@ -33,16 +33,12 @@ class LightGBM(TaskTrainer):
         given = {"random_state": seed % 2**31, "n_jobs": threads, "deterministic": True, "force_row_wise": True}
         return _kind(problem)(**{**given, "verbosity": -1, **parameters})
 
-    def fit(
-        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
-        watched: Table | None = None, patience: int | None = None,
-    ) -> Any:  # fmt: skip
-        """Fit, and with `watched` stop early; see `TaskTrainer`."""
+    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
         further: dict[str, Any] = {"categorical_feature": list(table.categories)} if table.categories else {}
         if watched is not None and patience:
-            further["eval_set"] = [(watched.features, watched.labels)]
+            further["eval_X"], further["eval_y"] = watched.features, watched.labels
             further["callbacks"] = [early_stopping(patience, verbose=False)]
-        return self.estimator(parameters, problem, seed, threads).fit(table.features, table.labels, **further)
+        return estimator.fit(table.features, table.labels, **further)
 
     def rounds(self, model: Any) -> int:
         """Return the best iteration, counted from 1; see `TaskTrainer`."""

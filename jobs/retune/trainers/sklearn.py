@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 
 from retune.data.table import Table
@@ -71,15 +73,12 @@ class Sklearn(TaskTrainer):
         nested = {n: v for n in made.get_params() for last, v in own.items() if n.endswith(f"__{last}")}
         return made.set_params(**{**wanted, **nested, **rest})
 
-    def fit(
-        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
-        watched: Table | None = None, patience: int | None = None,
-    ) -> Any:  # fmt: skip
-        """Fit; before an estimator that knows no missing values, they are filled, and categories made indicators."""
-        made = self.estimator(parameters, problem, seed, threads)
-        if not get_tags(made).input_tags.allow_nan:
-            made = Pipeline([("prepare", _prepare(table)), ("estimator", made)])
-        return made.fit(table.features, table.labels)
+    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+        holey_sparse = sparse.issparse(table.features) and np.isnan(table.features.data).any()
+        # Its trees know missing values in dense rows only.
+        if not get_tags(estimator).input_tags.allow_nan or holey_sparse:
+            estimator = Pipeline([("prepare", _prepare(table)), ("estimator", estimator)])
+        return estimator.fit(table.features, table.labels)
 
 
 def sections_of(experiment: Experiment) -> list[tuple[str, str, object]]:
@@ -110,13 +109,16 @@ def _make(path: str, field: str, problem: Problem) -> Any:
 
 
 def _prepare(table: Table) -> ColumnTransformer:
-    width = table.features.shape[1]
+    width, dense = table.features.shape[1], not sparse.issparse(table.features)
     numbers: Iterable[int] = [index for index in range(width) if index not in table.categories]
     # A feature without any value in a fold is left as zeros: the width must not change.
-    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(with_mean=dense))
     steps = [("numbers", scaled, numbers)]
     if table.categories:
-        steps.append(("categories", OneHotEncoder(handle_unknown="ignore"), list(table.categories)))
+        indicators = OneHotEncoder(handle_unknown="ignore")
+        if not dense:
+            indicators = make_pipeline(FunctionTransformer(sparse.csr_matrix.toarray), indicators)
+        steps.append(("categories", indicators, list(table.categories)))
     return ColumnTransformer(steps)
 
 

@@ -38,19 +38,16 @@ class XGBoost(TaskTrainer):
         """Return the estimator; see `TaskTrainer`."""
         return _kind(problem)(**{"random_state": seed % 2**31, "n_jobs": threads, "verbosity": 0, **parameters})
 
-    def fit(
-        self, table: Table, parameters: Parameters, problem: Problem, seed: int, threads: int,
-        watched: Table | None = None, patience: int | None = None,
-    ) -> Any:  # fmt: skip
-        """Fit, and with `watched` stop early; see `TaskTrainer`."""
-        made = self.estimator(parameters, problem, seed, threads)
+    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
         if watched is not None and patience:
-            made.set_params(early_stopping_rounds=patience)
-            return made.fit(table.features, table.labels, eval_set=[(watched.features, watched.labels)], verbose=False)
-        if problem != "regression" and not np.issubdtype(table.labels.dtype, np.floating):
+            estimator.set_params(early_stopping_rounds=patience)
+            return estimator.fit(
+                table.features, table.labels, eval_set=[(watched.features, watched.labels)], verbose=False
+            )
+        if isinstance(estimator, XGBClassifier) and not np.issubdtype(table.labels.dtype, np.floating):
             # XGBoost knows classes by numbers only; a vote of one turns any into such, and back.
-            made = VotingClassifier([("xgboost", made)], voting="soft")
-        return made.fit(table.features, table.labels)
+            estimator = VotingClassifier([("xgboost", estimator)], voting="soft")
+        return estimator.fit(table.features, table.labels)
 
     def rounds(self, model: Any) -> int:
         """Return the best iteration, counted from 1; see `TaskTrainer`."""

@@ -1,0 +1,196 @@
+"""What every single-machine trainer must do, whatever its library: one suite, without Spark."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+from unit.experiments import SEARCH, build_experiment
+
+from retune.data.table import Table
+from retune.errors import BadInput
+from retune.experiment import TRAINERS
+from retune.metrics import Problem
+from retune.scoring import predict_classes, score_model
+from retune.trainers import load_trainer
+from retune.trainers.base import TaskTrainer
+
+CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
+QUICK: dict[str, dict[Problem, dict[str, Any]]] = {
+    "lightgbm": {p: {"n_estimators": 30, "bagging_fraction": 0.8, "bagging_freq": 1} for p in CLASSES},
+    "xgboost": {p: {"n_estimators": 30, "max_depth": 3, "subsample": 0.8} for p in CLASSES},
+    "sklearn": {
+        "regression": {"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 20},
+        "binary": {"estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 20},
+        "multiclass": {"estimator": "sklearn.ensemble.HistGradientBoostingClassifier", "max_features": 0.5},
+    },
+}
+TASK_TRAINERS = [t for t in map(load_trainer, TRAINERS) if isinstance(t, TaskTrainer)]
+
+
+@dataclass(frozen=True)
+class Case:
+    trainer: TaskTrainer
+    problem: Problem
+    table: Table
+
+    @property
+    def classes(self) -> int:
+        return CLASSES[self.problem]
+
+    def fit(self, table: Table | None = None, seed: int = 7, threads: int = 1, **more: Any) -> Any:
+        parameters = QUICK[self.trainer.name][self.problem] | more
+        return self.trainer.fit(table or self.table, parameters, self.problem, seed, threads)
+
+
+def plant(problem: Problem, rows: int = 400) -> Table:
+    """Features that tell the label, one that does not, a category, and missing values."""
+    drawn = np.random.default_rng(1)
+    features = drawn.random((rows, 4))
+    features[:, 3] = drawn.integers(0, 3, rows)
+    score = 3 * features[:, 0] - 2 * features[:, 1] + (features[:, 3] == 1)
+    cuts = {"regression": [], "binary": [0.7], "multiclass": [0.2, 1.2]}[problem]
+    labels = np.digitize(score, cuts).astype(float) if cuts else score
+    features[drawn.random(rows) < 0.02, 2] = np.nan
+    return Table(features, labels, np.where(np.arange(rows) % 4 == 0, 0, -1).astype(np.int32), categories=(3,))
+
+
+@pytest.fixture(
+    scope="module", params=[(t, p) for t in TASK_TRAINERS for p in CLASSES], ids=lambda p: f"{p[0].name}-{p[1]}"
+)
+def case(request: pytest.FixtureRequest) -> Case:
+    trainer, problem = request.param
+    return Case(trainer, problem, plant(problem))
+
+
+def predicted(case: Case, model: Any, features: Any = None) -> np.ndarray:
+    given = case.table.features if features is None else features
+    return predict_classes(model, given, case.classes)[1] if case.classes else np.asarray(model.predict(given))
+
+
+def test_planted_signal_is_learnt_from_rows_it_has_not_seen(case):
+    train, validation = case.table.split(0)
+    metric = "accuracy" if case.classes else "r2"
+    found = score_model(case.fit(train), validation.features, validation.labels, case.problem, case.classes, metric)
+    assert found[metric] > 0.75
+
+
+def test_the_same_seed_gives_the_same_model_and_another_one_another(case):
+    np.testing.assert_array_equal(predicted(case, case.fit()), predicted(case, case.fit()))
+    assert (predicted(case, case.fit(seed=8)) != predicted(case, case.fit())).any()
+
+
+def test_more_threads_change_nothing(case):
+    np.testing.assert_allclose(predicted(case, case.fit(threads=2)), predicted(case, case.fit()), rtol=1e-6)
+
+
+def test_it_does_not_use_more_threads_than_it_is_told(case):
+    made = case.trainer.estimator(QUICK[case.trainer.name][case.problem], case.problem, 7, 3)
+    assert made.get_params().get("n_jobs", 3) == 3
+
+
+def test_rows_mapped_from_a_file_are_not_written_to(case):
+    features, labels = case.table.features.copy(), case.table.labels.copy()
+    features.setflags(write=False)
+    labels.setflags(write=False)
+    model = case.fit(Table(features, labels, case.table.parts, case.table.categories))
+    np.testing.assert_array_equal(predicted(case, model), predicted(case, case.fit()))
+
+
+def test_sparse_rows_are_learnt_from_too(case):
+    if QUICK[case.trainer.name][case.problem].get("estimator", "").endswith("HistGradientBoostingClassifier"):
+        pytest.skip("scikit-learn's own histogram trees take dense rows only")
+    table = Table(sparse.csr_matrix(case.table.features), case.table.labels, case.table.parts, case.table.categories)
+    train, validation = table.split(0)
+    metric = "accuracy" if case.classes else "r2"
+    scores = score_model(case.fit(train), validation.features, validation.labels, case.problem, case.classes, metric)
+    assert scores[metric] > 0.7
+
+
+def test_classes_may_be_as_the_data_spell_them(case):
+    if not case.classes:
+        return
+    for names in (np.array(["no", "yes", "well"])[: case.classes], np.array([-5, 7, 9])[: case.classes]):
+        labels = np.sort(names)[case.table.labels.astype(int)]
+        model = case.fit(Table(case.table.features, labels, case.table.parts, case.table.categories))
+        assert np.mean(model.predict(case.table.features) == labels) > 0.8
+        assert list(model.classes_) == sorted(names)
+
+
+def test_a_model_is_told_its_size_and_survives_being_written(case):
+    model = case.fit()
+    assert case.trainer.model_size(model) > 1000
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(predicted(case, again), predicted(case, model))
+
+
+def test_a_fit_stops_early_and_tells_where(case):
+    name = case.trainer.rounds_parameter
+    search = SEARCH | {"early_stopping_rounds": 5}
+    if name is None:
+        with pytest.raises(BadInput, match=r"search\.early_stopping_rounds = 5: .* cannot stop early"):
+            case.trainer.check_early_stopping(build_experiment(search=search))
+        return
+    train, validation = case.table.split(0)
+    parameters = QUICK[case.trainer.name][case.problem] | {name: 500}
+    model = case.trainer.fit(train, parameters, case.problem, 7, 1, watched=validation, patience=5)
+    rounds = case.trainer.rounds(model)
+    assert 0 < rounds < 500
+    assert case.trainer.rounds(case.fit()) == QUICK[case.trainer.name][case.problem][name]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({}, r"model\.fixed\.estimator: is missing"),
+        ({"estimator": "os.system"}, r"RETUNE_ALLOWED_MODULES = '' does not allow module os"),
+        ({"estimator": "sklearn.ensemble.NoSuchForest"}, r"cannot be made: .*NoSuchForest"),
+        ({"estimator": "sklearn.ensemble.RandomForestClassifier"}, "is a classifier, .* needs a regressor"),
+        ({"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimator": 3}, "did you mean n_estimators"),
+        ({"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 3.5}, "must be a whole number"),
+        ({"estimator": "sklearn.preprocessing.StandardScaler"}, "is a .*, but problem regression needs a regressor"),
+    ],
+    ids=str,
+)
+def test_a_wrong_estimator_or_parameter_is_named(fixed, message):
+    space = {"max_depth": {"type": "uniformint", "low": 2, "high": 5}}
+    experiment = build_experiment(model={"trainer": "sklearn", "fixed": fixed}, search=SEARCH | {"space": space})
+    with pytest.raises(BadInput, match=message):
+        load_trainer("sklearn").check(experiment)
+
+
+def test_estimators_may_be_searched_with_the_parameters_of_each():
+    options = [
+        {"estimator": "sklearn.ensemble.RandomForestRegressor", "max_depth": {"type": "randint", "low": 2, "high": 9}},
+        {"estimator": "sklearn.svm.SVR", "C": {"type": "loguniform", "low": 0.1, "high": 10}},
+    ]  # fmt: skip
+    model = {"trainer": "sklearn", "untuned": {"estimator": "sklearn.linear_model.Ridge"}}
+    search = SEARCH | {"space": {"family": {"type": "choice", "options": options}}}
+    load_trainer("sklearn").check(build_experiment(model=model, search=search))
+
+
+def make_pipeline():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer
+
+    return make_pipeline(SplineTransformer(), Ridge())
+
+
+def test_a_pipeline_of_ones_own_gets_the_parameters_of_its_steps(monkeypatch):
+    monkeypatch.setenv("RETUNE_ALLOWED_MODULES", __name__)
+    monkeypatch.setitem(
+        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(make_pipeline=make_pipeline)
+    )
+    parameters = {"estimator": f"{__name__}:make_pipeline", "ridge__alpha": 5.0}
+    trainer = load_trainer("sklearn")
+    made = trainer.estimator(parameters, "regression", 7, 1)
+    assert made.get_params()["ridge__alpha"] == 5.0
+    assert made.get_params()["ridge__random_state"] == 7
+    table = plant("regression")
+    model = trainer.fit(table, parameters, "regression", 7, 1)  # missing values are filled before it
+    assert np.isfinite(model.predict(table.features)).all()
