@@ -92,6 +92,12 @@ Validation: TypeAlias = Annotated[
 ]
 
 
+_NOT_IN_SPARK_TRIALS = (
+    *("early_stop", "max_queue_len", "points_to_evaluate", "trial_timeout", "max_failed_trials", "warm_start"),
+    *("validation", "constraints"),
+)
+
+
 class Search(Section):
     """The hunt for the best setting."""
 
@@ -121,6 +127,10 @@ class Search(Section):
         validation_alias=AliasChoices("parallel_trials", "parallelism"),
         description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, all slots in tasks.",
     )
+    placement: Literal["cluster", "task"] | None = Field(None, description="Where trials run; the trainer's, if given.")
+    runner: Literal["retune", "spark_trials"] = Field(
+        "retune", description="spark_trials: Hyperopt's own SparkTrials, for the task placement."
+    )
     trial_timeout: Duration | None = Field(None, description='A trial that takes longer is ended, for example "10m".')
     infra_retries: int = Field(2, ge=0, le=10, description="Further tries of a setting that the cluster let down.")
     max_failed_trials: int | None = Field(None, gt=0, description="So many failed trials end the search.")
@@ -148,6 +158,17 @@ class Search(Section):
                 if self.engine == "grid" and kind in ("uniform", "loguniform"):
                     rule = f"a grid needs discrete values, and {kind} is continuous; use quniform, uniformint or choice"
                 raise cross_error(f"search.space.{label}", kind, rule)
+        return self
+
+    @model_validator(mode="after")
+    def _check_runner(self) -> Search:
+        if self.runner == "spark_trials":
+            if self.engine != "hyperopt":
+                raise cross_error("search.runner", self.runner, f"SparkTrials is Hyperopt's; engine is {self.engine}")
+            fields = type(self).model_fields
+            for name in _NOT_IN_SPARK_TRIALS:
+                if getattr(self, name) != fields[name].get_default():
+                    raise cross_error(f"search.{name}", getattr(self, name), "SparkTrials has none; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import uuid
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
@@ -31,8 +32,9 @@ _LONGEST_VALUE = 5000  # MLflow's bound for tags and parameters is 6,000 charact
 class TrialRuns:
     """Keeps the trials of one tune run; implements `retune.search.trial.Tracker`."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, shared: bool = False) -> None:
+        """See `Tracker`; `shared` says that a function of the user's may have logged into a trial's run as well."""
+        self._stage, self._shared = stage, shared
         self._client: MlflowClient = stage.client
 
     def start(self, number: int, setting: Setting) -> str:
@@ -68,7 +70,7 @@ class TrialRuns:
         self._client.log_batch(
             trial.run_id,
             metrics=[Metric(name, value, now, 0) for name, value in values.items()],
-            params=[Param(name, str(value)[:_LONGEST_VALUE]) for name, value in flatten(trial.setting).items()],
+            params=self._parameters_of(trial),
             tags=[
                 RunTag(name, text[:_LONGEST_VALUE])
                 for name, text in ((run_tree.ERROR, trial.error), (KEPT_OUT, trial.kept_out))
@@ -76,6 +78,15 @@ class TrialRuns:
             ],
         )
         self._client.set_terminated(trial.run_id, "FAILED" if trial.error else "FINISHED")
+
+    def _parameters_of(self, trial: Trial) -> list[Param]:
+        """Return the setting as parameters; a name that is taken, by another value, gets a suffix of its own."""
+        known = self._client.get_run(trial.run_id).data.params if self._shared else {}
+        values = {name: str(value)[:_LONGEST_VALUE] for name, value in flatten(trial.setting).items()}
+        return [
+            Param(name if known.get(name, value) == value else f"{name}_{uuid.uuid4().hex}", value)
+            for name, value in values.items()
+        ]
 
     def report(self, step: int, progress: dict[str, float]) -> None:
         """Log progress as metrics of the tune run, by step, so that MLflow draws the search while it runs."""

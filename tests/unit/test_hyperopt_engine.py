@@ -235,7 +235,7 @@ def test_the_garbage_collector_is_off_while_hyperopt_draws_and_then_as_it_was(mo
             raise ValueError("no proposal")
         return hyperopt.rand.suggest(*arguments)
 
-    monkeypatch.setitem(hyperopt_engine._ALGORITHMS, "rand", suggest)
+    monkeypatch.setitem(hyperopt_engine.ALGORITHMS, "rand", suggest)
     engine = HyperoptEngine(ALL_TYPES, "rand", 0)
     (gc.enable if before else gc.disable)()
     try:

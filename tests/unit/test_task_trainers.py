@@ -133,7 +133,7 @@ def test_a_fit_stops_early_and_tells_where(case):
     search = SEARCH | {"early_stopping_rounds": 5}
     if name is None:
         with pytest.raises(BadInput, match=r"search\.early_stopping_rounds = 5: .* cannot stop early"):
-            case.trainer.check_early_stopping(build_experiment(search=search))
+            case.trainer.check_search(build_experiment(search=search))
         return
     train, validation = case.table.split(0)
     parameters = QUICK[case.trainer.name][case.problem] | {name: 500}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from pyspark.sql import SparkSession
 
 from retune.handoff import Stage
+from retune.search.loop import Result
 from retune.search.trial import Objective
 from retune.space import Parameters
 
@@ -21,11 +23,13 @@ class Trials:
         objective: Tries one setting; several threads may call it at once.
         parallel: How many trials run side by side.
         sizes: Numbers of rows and the like, to log.
+        search: Does the whole search in a way of its own, where the experiment wants such a runner.
     """
 
     objective: Objective
     parallel: int
     sizes: dict[str, float]
+    search: Callable[[], Result] | None = None
 
 
 class Fitting(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -40,7 +41,12 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
             stage.experiment.search.parallel_trials, spark.sparkContext.defaultParallelism // cpus
         )
         log.info("%d trials side by side, %d thread%s each", parallel, cpus, "" if cpus == 1 else "s")
-        yield Trials(TaskObjective(spark, trial), parallel, sizes)
+        own = None
+        if stage.experiment.search.runner == "spark_trials":
+            from retune.placements.spark_trials import run_spark_trials  # brings all of Hyperopt
+
+            own = partial(run_spark_trials, spark, stage, trial, parallel)
+        yield Trials(TaskObjective(spark, trial), parallel, sizes, own)
 
 
 @contextmanager

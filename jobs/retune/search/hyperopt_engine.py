@@ -21,7 +21,7 @@ from retune.distributions import Number
 from retune.search_section import Search
 from retune.space import Point, Setting, decode, encode, walk
 
-_ALGORITHMS: dict[str, Callable[..., list[Any]]] = {"tpe": tpe.suggest, "rand": rand.suggest, "anneal": anneal.suggest}
+ALGORITHMS: dict[str, Callable[..., list[Any]]] = {"tpe": tpe.suggest, "rand": rand.suggest, "anneal": anneal.suggest}
 _LARGEST_SEED = 2**31 - 1  # fmin's own bound, exclusive
 
 
@@ -37,7 +37,7 @@ class HyperoptEngine:
         self, space: d.Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
     ) -> None:
         self._space = space
-        self._suggest = partial(_ALGORITHMS[algorithm], **(algorithm_settings or {}))
+        self._suggest = partial(ALGORITHMS[algorithm], **(algorithm_settings or {}))
         self._seed = seed
         self._domain = Domain(None, to_hyperopt(space), pass_expr_memo_ctrl=False)
         self._trials = Trials()
@@ -101,19 +101,28 @@ def _collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def to_hyperopt(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `space` as the expression that Hyperopt takes; labels are those of `retune.space.walk`."""
-    return {name: _expression(entry, prefix + name) for name, entry in space.items()}
+def to_hyperopt(space: Mapping[str, Any], prefix: str = "", tagged: bool = False) -> dict[str, Any]:
+    """Return `space` as the expression that Hyperopt takes; labels are those of `retune.space.walk`.
+
+    Args:
+        space: The space, or one branch of it.
+        prefix: Where in the space `space` stands.
+        tagged: Whether a choice evaluates to `index` and `option`, where the option alone would not tell which it is.
+    """
+    return {name: _expression(entry, prefix + name, tagged) for name, entry in space.items()}
 
 
-def _expression(entry: Any, label: str) -> Any:
+def _expression(entry: Any, label: str, tagged: bool) -> Any:
+    if isinstance(entry, (d.Choice, d.PChoice)):
+        options = [_expression(option, f"{label}[{index}]", tagged) for index, option in enumerate(entry.options)]
+        if tagged:
+            options = [{"index": index, "option": option} for index, option in enumerate(options)]
+        if isinstance(entry, d.Choice):
+            return hp.choice(label, options)
+        return hp.pchoice(label, list(zip(entry.probabilities, options, strict=True)))
     if isinstance(entry, d.Distribution):
         return _BUILDERS[type(entry)](label, entry)
-    return to_hyperopt(entry, f"{label}.") if isinstance(entry, Mapping) else entry
-
-
-def _options(label: str, choice: d.Choice | d.PChoice) -> list[Any]:
-    return [_expression(option, f"{label}[{index}]") for index, option in enumerate(choice.options)]
+    return to_hyperopt(entry, f"{label}.", tagged) if isinstance(entry, Mapping) else entry
 
 
 _BUILDERS: dict[type[d.Distribution], Callable[[str, Any], Any]] = {
@@ -127,6 +136,4 @@ _BUILDERS: dict[type[d.Distribution], Callable[[str, Any], Any]] = {
     d.QLogNormal: lambda label, x: hp.qlognormal(label, *x.log_moments(), x.q),
     d.UniformInt: lambda label, x: hp.uniformint(label, x.low, x.high),
     d.RandInt: lambda label, x: hp.randint(label, x.low, x.high),
-    d.Choice: lambda label, x: hp.choice(label, _options(label, x)),
-    d.PChoice: lambda label, x: hp.pchoice(label, list(zip(x.probabilities, _options(label, x), strict=True))),
 }

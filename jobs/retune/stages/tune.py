@@ -48,10 +48,14 @@ def run(stage: Stage) -> None:
     with spark_session(f"{experiment.name} tune") as spark:
         trainer.require(spark)
         with load_placement(trainer.placement).trials(spark, stage) as trials:
-            objective = _watched(trials, spark, experiment.search.trial_timeout)
-            plan = _build_plan(stage, earlier, trials.parallel)
             started = time.monotonic()
-            result = run_search(build_engine(experiment.search), objective, tracker, plan, history, earlier.trials)
+            if trials.search:
+                tracker.set_aside(history)  # such a runner begins anew
+                result = trials.search()
+            else:
+                objective = _watched(trials, spark, experiment.search.trial_timeout)
+                plan = _build_plan(stage, earlier, trials.parallel)
+                result = run_search(build_engine(experiment.search), objective, tracker, plan, history, earlier.trials)
             sizes = {**trials.sizes, "search_s": time.monotonic() - started}
     stage.ensure_current()
     tracker.kill_unfinished()

@@ -75,7 +75,7 @@ class Trainer(ABC):
         Raises:
             BadInput: Naming the field, the value and the rule.
         """
-        self.check_early_stopping(experiment)
+        self.check_search(experiment)
         defaults = self.defaults(experiment.problem)
         sections: dict[str, list[tuple[str, object]]] = {
             "model.fixed": list(experiment.model.fixed.items()),
@@ -92,13 +92,18 @@ class Trainer(ABC):
                 if rule:
                     raise BadInput(f"{section}.{name} = {value!r}: {rule}")
 
-    def check_early_stopping(self, experiment: Experiment) -> None:
-        """Check that the family can stop early, if the experiment wants that.
+    def check_search(self, experiment: Experiment) -> None:
+        """Check that the family can do what the search wants: run there, stop early.
 
         Raises:
             BadInput: It cannot.
         """
-        rounds = experiment.search.early_stopping_rounds
+        search, rounds = experiment.search, experiment.search.early_stopping_rounds
+        where = {"cluster": "is fitted by the whole cluster", "task": "is fitted on one machine, within one Spark task"}
+        if search.placement not in (None, self.placement):
+            raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
+        if search.runner == "spark_trials" and self.placement != "task":
+            raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
         if rounds and self.rounds_parameter is None:
             raise BadInput(f"search.early_stopping_rounds = {rounds}: {self.name} cannot stop early; leave it out")
 

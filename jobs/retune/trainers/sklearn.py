@@ -42,7 +42,7 @@ class Sklearn(TaskTrainer):
 
     def check(self, experiment: Experiment) -> None:
         """Check that the estimators can be made, and that each parameter is one of theirs; see `Trainer`."""
-        self.check_early_stopping(experiment)
+        self.check_search(experiment)
         sections = sections_of(experiment)
         paths = {str(value): where for where, name, value in sections if name == _ESTIMATOR}
         if _ESTIMATOR not in {*experiment.model.fixed, *experiment.searched}:
