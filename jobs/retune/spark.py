@@ -9,14 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
-
-if TYPE_CHECKING:
-    from pyspark.ml import PipelineModel
 
 from retune.errors import BadInput, RetuneError, SparkLost, TrialHung
 
@@ -83,17 +80,6 @@ def losing_spark_told_apart(spark: SparkSession) -> Iterator[None]:
         if gone:
             raise SparkLost(f"the Spark application is gone ({type(error).__name__})") from error
         raise
-
-
-def load_pipeline(uri: str) -> PipelineModel:
-    """Load a saved pipeline of Spark's own stages and trainers'.
-
-    By Java's reader: `PipelineModel.load` would start a Python worker, for a second, to find that it may.
-    """
-    from pyspark.ml import PipelineModel  # here, since it brings NumPy, and the session is to start before
-    from pyspark.ml.util import JavaMLReader
-
-    return cast(PipelineModel, JavaMLReader(PipelineModel).load(uri))
 
 
 def copy_from_local(spark: SparkSession, path: str, uri: str) -> str:

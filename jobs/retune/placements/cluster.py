@@ -22,6 +22,7 @@ from retune.experiment import Experiment
 from retune.functions import load_function
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
+from retune.pipeline_reader import load_pipeline
 from retune.placements.base import Fitting, Trials
 from retune.placements.logged import log_whole
 from retune.placements.objective import (
@@ -38,7 +39,7 @@ from retune.placements.spark_model import whole_model
 from retune.search.trial import Attempt, Objective
 from retune.search_section import CrossValidation
 from retune.space import Parameters, Setting, flatten
-from retune.spark import Slots, load_pipeline
+from retune.spark import Slots
 from retune.trainers import load_trainer
 from retune.trainers.base import ClusterTrainer, EarlyStopping
 from retune.trial_runs import LAYOUT

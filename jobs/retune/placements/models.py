@@ -8,7 +8,8 @@ import mlflow
 from mlflow.models import Model
 from pyspark.sql import DataFrame, SparkSession
 
-from retune.spark import copy_from_local, load_pipeline
+from retune.pipeline_reader import load_pipeline
+from retune.spark import copy_from_local
 
 
 class WholeModel(Protocol):

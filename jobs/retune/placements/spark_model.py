@@ -22,4 +22,6 @@ def whole_model(features: PipelineModel, model: Transformer, classes: list[Any])
             IndexToString(inputCol=PREDICTION, outputCol="retune_class", labels=text),
             SQLTransformer(statement=f"SELECT *, CAST(retune_class AS {kind}) AS {name} FROM __THIS__"),
         ]
-    return PipelineModel(stages=[*features.stages, model, *last])
+    # One flat pipeline: PySpark would write one within another so that only Python can read it.
+    fitted = model.stages if isinstance(model, PipelineModel) else [model]
+    return PipelineModel(stages=[*features.stages, *fitted, *last])

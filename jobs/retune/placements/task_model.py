@@ -21,8 +21,9 @@ from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 from retune.errors import BadInput
 from retune.features.tabular import FEATURES
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.pipeline_reader import load_pipeline
 from retune.placements.logged import log_whole, metadata_of, requirements_of
-from retune.spark import load_pipeline, quote, read_parquet
+from retune.spark import quote, read_parquet
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY
 
