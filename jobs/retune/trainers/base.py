@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
@@ -46,15 +46,18 @@ class Trainer(ABC):
     Attributes:
         name: As the experiment file spells it.
         placement: Where it fits: on the whole cluster, or within one Spark task.
+        problems: The kinds of problem it can fit.
         requirements: The Python packages that its models need to be loaded, without versions.
         rounds_parameter: The parameter that says how many rounds a fit has, where it can stop early.
+        draws: Whether a fit draws random numbers, so that another seed can give another model.
         model_code: Folders of Python code that travel with its models.
     """
 
     name: str
-    placement: Literal["cluster", "task"]
+from typing import Any, Literal, get_args
     requirements: tuple[str, ...]
     rounds_parameter: str | None = None
+    draws: bool = True
     model_code: tuple[Path, ...] = ()
 
     @abstractmethod
@@ -99,6 +102,8 @@ class Trainer(ABC):
             BadInput: It cannot.
         """
         search, rounds = experiment.search, experiment.search.early_stopping_rounds
+        if experiment.problem not in self.problems:
+            raise BadInput(f"problem = {experiment.problem!r}: {self.name} is for {' and '.join(self.problems)} only")
         where = {"cluster": "is fitted by the whole cluster", "task": "is fitted on one machine, within one Spark task"}
         if search.placement not in (None, self.placement):
             raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
