@@ -16,7 +16,7 @@ from retune.job import build_parser
 from retune.run_tree import STAGES as JOB_STAGES
 from retune_airflow.factory import STAGES
 
-HEAVY = ("pyspark", "hyperopt", "synapse", "numpy", "pandas", "sklearn", "matplotlib", "mlflow")
+HEAVY = ("pyspark", "hyperopt", "synapse", "xgboost", "numpy", "pandas", "sklearn", "matplotlib", "mlflow")
 
 
 def test_no_import_errors(shipped):

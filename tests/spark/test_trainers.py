@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 from pyspark.ml import PipelineModel, Transformer
 from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.testing.utils import assertDataFrameEqual
@@ -23,11 +24,13 @@ from retune.experiment import Model
 from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.placements.rows import laid_out
+from retune.pipeline_reader import load_pipeline
 from retune.spark import Slots
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
 
 TRAINERS = get_args(Model.model_fields["trainer"].annotation)
+CASES = [(name, problem) for name in TRAINERS for problem in load_trainer(name).problems]
 CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
 PLANTED = {
     "regression": "3 * a - 2 * b + 0.1 * noise",
@@ -37,14 +40,31 @@ PLANTED = {
 QUICK = {
     "synapseml_lightgbm": {"numIterations": 30, "learningRate": 0.3, "minDataInLeaf": 5, "baggingFraction": 0.8,
                            "baggingFreq": 1, "featureFraction": 0.9},
+    "spark_gbt": {"maxIter": 8, "stepSize": 0.4, "maxDepth": 4, "subsamplingRate": 0.8},
+    "spark_linear": {"maxIter": 20},
+    "spark_random_forest": {"numTrees": 8, "maxDepth": 6, "featureSubsetStrategy": "all"},
+    "xgboost_spark": {"n_estimators": 20, "subsample": 0.8},
 }  # fmt: skip
+MORE_TREES: dict[str, dict[str, object]] = {
+    "synapseml_lightgbm": {"numIterations": 60},
+    "spark_gbt": {"maxIter": 16},
+    "spark_random_forest": {"numTrees": 16},
+    "xgboost_spark": {"n_estimators": 40},
+}
+# So that 15 rows of a category are enough.
+CATEGORIES: dict[str, dict[str, object]] = {"synapseml_lightgbm": {"minDataPerGroup": 5, "catSmooth": 1.0}}
 WRONG = {
     "synapseml_lightgbm": [
         ({"numLeaves": -5}, "num_leaves"),
         ({"objective": "no_such_objective"}, "no_such_objective|non-multiclass"),
         ({"learningRate": "fast"}, "fast"),
-    ]
-}
+    ],
+    "spark_gbt": [({"maxDepth": 31}, "maxDepth"), ({"impurity": "none"}, "impurity"), ({"stepSize": "fast"}, "fast")],
+    "spark_linear": [({"regParam": -1.0}, "regParam"), ({"tol": "fast"}, "fast")],
+    "spark_random_forest": [({"maxBins": 1}, "maxBins"), ({"featureSubsetStrategy": "none"}, "none")],
+    "xgboost_spark": [({"max_depth": -5}, "^value -5 .*max_depth"), ({"tree_method": "exact"}, "exact"),
+                      ({"booster": "none"}, "^Unknown gbm type none")],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,13 +100,19 @@ def plant(spark: SparkSession, problem: Problem) -> DataFrame:
     )
 
 
+def as_sparse(rows: DataFrame) -> DataFrame:
+    """Write the same vectors with their zeros left out."""
+    sparse = F.udf(lambda v: Vectors.sparse(v.size, [(i, x) for i, x in enumerate(v.toArray()) if x != 0]), VectorUDT())
+    return rows.withColumn(FEATURES, sparse(FEATURES))
+
+
 def predictions(model: Transformer, rows: DataFrame) -> DataFrame:
     """Predict; with the probabilities, where there are some, since classes alone hide small differences."""
     out = model.transform(rows)
     return out.select(ROW_ID, PREDICTION, *[vector_to_array(n).alias(n) for n in out.columns if n == PROBABILITY])
 
 
-@pytest.fixture(scope="module", params=[(t, p) for t in TRAINERS for p in CLASSES], ids=lambda pair: "-".join(pair))
+@pytest.fixture(scope="module", params=CASES, ids=lambda pair: "-".join(pair))
 def case(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[Case]:
     name, problem = request.param
     trainer = load_trainer(name)
@@ -118,7 +144,7 @@ def test_probabilities_are_one_a_class_and_sum_to_one(case):
     total = F.aggregate(probability, F.lit(0.0), lambda sum_, p: sum_ + p)
     most_likely = F.call_function("array_position", probability, F.array_max(probability)) - 1
     out = case.model.transform(case.rows)
-    assert out.where((F.size(probability) != case.classes) | (F.abs(total - 1) > 1e-9)).isEmpty()
+    assert out.where((F.size(probability) != case.classes) | (F.abs(total - 1) > 1e-6)).isEmpty()
     assert out.where(most_likely != F.col(PREDICTION)).isEmpty()
 
 
@@ -140,6 +166,8 @@ def test_model_does_not_hang_on_how_the_rows_lay(case):
 
 
 def test_another_seed_gives_another_model(case):
+    if not case.trainer.draws:
+        pytest.skip("a trainer whose fits draw nothing")
     other = predictions(case.fit(case.laid_out, seed=8), case.rows)
     assert not other.exceptAll(predictions(case.model, case.rows)).isEmpty()
 
@@ -154,8 +182,50 @@ def test_wrong_parameters_raise_and_leave_the_session_able_to_fit(case):
 
 def test_model_is_saved_and_loaded_within_a_pipeline(case, tmp_path):
     PipelineModel(stages=[case.model]).write().save(str(tmp_path / "model"))
-    loaded = PipelineModel.load(str(tmp_path / "model"))
+    loaded = load_pipeline(str(tmp_path / "model"))
     assertDataFrameEqual(predictions(loaded, case.rows), predictions(case.model, case.rows), rtol=0)
+
+
+def test_nothing_else_is_added(case):
+    added = {name for name in case.model.transform(case.rows).columns if name not in case.rows.columns}
+    raw = {"rawPrediction"} if case.trainer.name == "synapseml_lightgbm" and case.classes else set()
+    assert added == {PREDICTION, *([PROBABILITY] if case.classes else [])} | raw
+
+
+def test_sparse_vectors_give_the_same(case):
+    """In the fit and in predictions; a third of the values is 0, so that sparse vectors leave something out."""
+    third = F.pmod(F.col(ROW_ID), F.lit(3)) == 0
+    values = F.transform(vector_to_array(FEATURES), lambda x: F.when(third, F.lit(0.0)).otherwise(x))
+    dense = case.rows.withColumn(FEATURES, array_to_vector(values))
+    sparse = as_sparse(dense)
+    with laid_out(dense, case.trainer) as rows:
+        from_dense = case.fit(rows)
+    with laid_out(sparse, case.trainer) as rows:
+        from_sparse = case.fit(rows)
+    expected = predictions(from_dense, dense)
+    assertDataFrameEqual(predictions(from_dense, sparse), expected, rtol=0)
+    assertDataFrameEqual(predictions(from_sparse, dense), expected, rtol=0)
+
+
+def test_categories_are_told_apart_though_their_order_says_nothing(case):
+    """The label goes by the remainder of the category's index; the last index is that of values not seen."""
+    slots = {"nominal": [{"idx": 0, "name": "x", "vals": [*map(str, range(40)), "__unknown"]}],
+             "numeric": [{"idx": 1, "name": "y"}]}  # fmt: skip
+    rows = case.rows.withColumn("x", F.pmod(ROW_ID, F.lit(40)).cast("double")).select(
+        ROW_ID,
+        SPLIT,
+        F.pmod("x", F.lit(max(2, case.classes))).cast("double").alias(LABEL),
+        array_to_vector(F.array("x", F.lit(float("nan")))).alias(FEATURES),
+    )
+    marked = rows.withMetadata(FEATURES, {"ml_attr": {"attrs": slots, "num_attrs": 2}})
+    with laid_out(marked, case.trainer) as fit_rows:
+        model = case.fit(fit_rows, **CATEGORIES.get(case.trainer.name, {}))
+    unseen = marked.limit(3).withColumn(FEATURES, array_to_vector(F.array(F.lit(40.0), F.lit(1.0))))
+    assert model.transform(unseen).where(F.col(PREDICTION) >= -0.5).count() == 3
+    if case.trainer.name == "spark_random_forest" and case.problem == "multiclass":
+        pytest.skip("Spark sorts many categories by how mixed their classes are, and here none is")
+    missed = model.transform(marked).where(F.abs(F.col(PREDICTION) - F.col(LABEL)) > 0.5)
+    assert missed.count() < 0.05 * 600
 
 
 def test_model_needs_nothing_but_the_features(case):
@@ -177,10 +247,14 @@ def test_fits_leave_nothing_cached(case, spark):
 
 
 def test_defaults_are_accepted_by_the_check_and_unknown_names_are_not(case, build_experiment):
-    defaults = {name: value for name, value in case.trainer.defaults(case.problem).items() if value is not None}
-    model = {"trainer": case.trainer.name, "untuned": {n: v for n, v in defaults.items() if n != "numLeaves"}}
-    case.trainer.check(build_experiment(case.problem, model=model))
-    wrong = build_experiment(case.problem, model={"trainer": case.trainer.name, "fixed": {"no_such": 1}})
+    untuned = {name: value for name, value in case.trainer.defaults(case.problem).items() if value is not None}
+    whole = next(name for name, value in untuned.items() if type(value) is int)
+    del untuned[whole]
+    search = {"metric": "accuracy" if case.classes else "r2", "max_trials": 1,
+              "space": {whole: {"type": "uniformint", "low": 3, "high": 9}}}  # fmt: skip
+    model = {"trainer": case.trainer.name, "untuned": untuned}
+    case.trainer.check(build_experiment(case.problem, model=model, search=search))
+    wrong = build_experiment(case.problem, model=model | {"fixed": {"no_such": 1}}, search=search)
     with pytest.raises(BadInput, match=r"^model\.fixed\.no_such: .* has no such parameter"):
         case.trainer.check(wrong)
 
@@ -190,7 +264,8 @@ def test_defaults_are_accepted_by_the_check_and_unknown_names_are_not(case, buil
 def test_layout_loses_no_row_and_asks_for_no_more_tasks_than_run_at_once(spark, name, copies, executors):
     rows = plant(spark, "regression").crossJoin(spark.range(copies).drop("id"))
     out = load_trainer(name).layout(rows, Slots(executors, cores=2))
-    assert out.rdd.getNumPartitions() <= executors
+    at_once = executors * (1 if name == "synapseml_lightgbm" else 2)
+    assert out.rdd.getNumPartitions() <= at_once
     assertDataFrameEqual(out.select(ROW_ID), rows.select(ROW_ID))
 
 
@@ -223,6 +298,8 @@ def test_a_fit_stops_early_on_rows_it_has_not_seen_and_tells_where(case):
 
 def test_every_rung_of_safer_settings_fits_alike(case):
     assert case.trainer.safer(0) == {}
+    if not case.trainer.safer(9):
+        pytest.skip("a trainer without safer settings")
     for rung in (1, 2, 9):
         assertDataFrameEqual(
             predictions(case.fit(case.laid_out, **case.trainer.safer(rung)), case.rows),
@@ -232,13 +309,18 @@ def test_every_rung_of_safer_settings_fits_alike(case):
 
 
 def test_the_size_of_a_model_grows_with_its_trees(case):
-    bigger = case.fit(case.laid_out, numIterations=60)
+    if case.trainer.name not in MORE_TREES:
+        assert case.trainer.model_size(case.model) > 1000
+        pytest.skip("a trainer without trees")
+    bigger = case.fit(case.laid_out, **MORE_TREES[case.trainer.name])
     assert 1000 < case.trainer.model_size(case.model) < case.trainer.model_size(bigger)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_native_code_is_loaded_once_a_process(case, spark):
     """SynapseML's own loader unpacks and loads a further copy for every fit and every scoring task."""
+    if case.trainer.name != "synapseml_lightgbm":
+        pytest.skip("no native code in the JVM")
     for _ in range(2):
         case.fit(case.laid_out).transform(case.rows).agg(F.sum(PREDICTION)).collect()
     jvm = spark._jvm.java.lang.ProcessHandle.current().pid()

@@ -34,9 +34,26 @@ class TestEveryTrainer:
         assert "mlflow" in trainer.requirements
         assert all(folder.is_dir() for folder in trainer.model_code)
 
-    @pytest.mark.parametrize("problem", ["regression", "binary", "multiclass"])
-    def test_it_has_parameters_for_every_problem(self, trainer: Trainer, problem: Any):
-        assert trainer.defaults(problem)
+    def test_it_has_parameters_for_every_problem(self, trainer: Trainer):
+        assert all(trainer.defaults(problem) for problem in trainer.problems)
+
+    @pytest.mark.parametrize("name", ["featuresCol", "labelCol", "predictionCol", "weightCol", "num_workers", "self"])
+    def test_it_keeps_to_itself_what_it_sets(self, trainer: Trainer, name: str):
+        assert all(name not in trainer.defaults(problem) for problem in trainer.problems)
+
+
+def test_a_problem_that_a_trainer_does_not_know_is_refused():
+    experiment = build_experiment(
+        model={"trainer": "spark_gbt"}, problem="multiclass", search=SEARCH | {"metric": "accuracy"}
+    )
+    with pytest.raises(BadInput, match=r"^problem = 'multiclass': spark_gbt is for regression and binary only$"):
+        load_trainer("spark_gbt").check(experiment)
+
+
+def test_early_stopping_is_refused_where_there_are_no_rounds():
+    experiment = build_experiment(model={"trainer": "spark_gbt"}, search=SEARCH | {"early_stopping_rounds": 5})
+    with pytest.raises(BadInput, match=r"^search\.early_stopping_rounds = 5: spark_gbt cannot stop early"):
+        load_trainer("spark_gbt").check(experiment)
 
 
 def test_an_experiment_with_known_parameters_passes():

@@ -54,7 +54,8 @@ class Trainer(ABC):
     """
 
     name: str
-from typing import Any, Literal, get_args
+    placement: Literal["cluster", "task"]
+    problems: tuple[Problem, ...] = get_args(Problem)
     requirements: tuple[str, ...]
     rounds_parameter: str | None = None
     draws: bool = True
