@@ -17,7 +17,7 @@ from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
+from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_PARTITION = 100
 _HUGE = 1e300
@@ -32,7 +32,7 @@ _OURS = frozenset(
 )
 
 
-class SparkTrainer(Trainer):
+class SparkTrainer(ClusterTrainer):
     """A trainer of one of Spark's regressors and its classifier; parameters go by Spark's names.
 
     Attributes:

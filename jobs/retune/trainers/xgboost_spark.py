@@ -21,7 +21,7 @@ from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
+from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_WORKER = 10_000
 _WATCHED = "retune_watched"
@@ -47,7 +47,7 @@ def _package() -> str:
     return "xgboost-cpu"
 
 
-class XGBoostSpark(Trainer):
+class XGBoostSpark(ClusterTrainer):
     """`SparkXGBRegressor` and `SparkXGBClassifier`; parameters go by the names of XGBoost's scikit-learn classes.
 
     XGBoost learns which way rows with a missing value go, and splits categories as such (`max_cat_to_onehot` and
