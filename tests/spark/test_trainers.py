@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from pyspark.ml import PipelineModel, Transformer
@@ -17,19 +16,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.testing.utils import assertDataFrameEqual
 
+from retune import experiment
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.errors import BadInput, root_cause
 from retune.evaluation import score_splits
-from retune.experiment import Model
 from retune.features.tabular import FEATURES
 from retune.metrics import Problem
-from retune.placements.rows import laid_out
 from retune.pipeline_reader import load_pipeline
+from retune.placements.rows import laid_out
 from retune.spark import Slots
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
 
-TRAINERS = get_args(Model.model_fields["trainer"].annotation)
+TRAINERS = [name for name in experiment.TRAINERS if load_trainer(name).placement == "cluster"]
 CASES = [(name, problem) for name in TRAINERS for problem in load_trainer(name).problems]
 CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
 PLANTED = {
