@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -10,13 +11,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 _TAIL = 40
 
 
 class BenchError(Exception):
     """A measured process failed: its time means nothing."""
+
+
+class Skipped(Exception):
+    """What a figure needs is not on this machine; the message says what, and the way to it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Figure:
         name: As `--only` spells it.
         title: For a reader.
         what: What is held against what, in a sentence or two.
-        goal: The most that the ratio should be.
+        goal: The most that the ratio should be, or the least; None where it is there to compare with.
+        at_least: The goal is the least.
         ratios: Wall time over wall time, or over what it may be, one a round.
         parts: The times behind the ratios by what took them, one a round.
         unit: Of the parts.
@@ -50,15 +56,20 @@ class Figure:
     name: str
     title: str
     what: str
-    goal: float
+    goal: float | None
+    at_least: bool = False
     ratios: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
-    unit: Literal["seconds", "ms"] = "seconds"
+    unit: Literal["seconds", "ms", "MB"] = "seconds"
     remark: str = ""
 
     @property
     def ratio(self) -> float:
         return statistics.median(self.ratios)
+
+    @property
+    def goal_text(self) -> str:
+        return "" if self.goal is None else f"{'≥' if self.at_least else '≤'} {self.goal:g}"
 
     def add(self, ratio: float, parts: Mapping[str, float]) -> None:
         """Take in one round."""
@@ -72,7 +83,7 @@ class Figure:
             "name": self.name,
             "title": self.title,
             "what": self.what,
-            "goal": self.goal,
+            "goal": self.goal_text,
             "ratio": round(self.ratio, 4),
             "ratios": [round(ratio, 4) for ratio in self.ratios],
             self.unit: {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
@@ -85,14 +96,31 @@ def time_process(command: Sequence[str], env: Mapping[str, str]) -> Timing:
     Raises:
         BenchError: It did not exit with 0; the message ends with its last lines.
     """
+    return _run(command, env)[0]
+
+
+def ask_process(command: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """Run a process that measures itself, and return what the last line it prints says, in JSON.
+
+    Raises:
+        BenchError: It did not exit with 0, or said nothing.
+    """
+    told = [line for line in _run(command, env)[1] if line.startswith("{")]
+    if not told:
+        raise BenchError(f"{' '.join(command)}: told nothing")
+    return dict(json.loads(told[-1]))
+
+
+def _run(command: Sequence[str], env: Mapping[str, str]) -> tuple[Timing, list[str]]:
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            tail = "".join(output.readlines()[-_TAIL:])
-            raise BenchError(f"{tail}\n{Path(command[0]).name} {' '.join(command[1:])}: exit code {process.returncode}")
-    return Timing(wall_s, usage.ru_utime + usage.ru_stime)
+        output.seek(0)
+        lines = output.readlines()
+    if process.returncode:
+        what = f"{Path(command[0]).name} {' '.join(command[1:])}"
+        raise BenchError(f"{''.join(lines[-_TAIL:])}\n{what}: exit code {process.returncode}")
+    return Timing(wall_s, usage.ru_utime + usage.ru_stime), lines

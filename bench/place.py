@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCH_DAGS = ROOT / "bench" / "dags"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where the measured processes run.
 

@@ -7,91 +7,113 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 import dag_parsing
+import driver_memory
+import first_job
+import gbt
+import guide
+import native
+import puzzle
+import scaling
 import suggestion
+import tracked
 import whole_dag
-from measure import BenchError, Figure
-from place import ROOT, temporary_place
+from machine import describe, look_at_machine
+from measure import BenchError, Figure, Skipped
+from place import ROOT, Place, temporary_place
 
-FIGURES: dict[str, ModuleType] = {module.NAME: module for module in (dag_parsing, whole_dag, suggestion)}
-"""One module a figure: its NAME, its ROUNDS, and `measure(place, rounds) -> Figure`."""
 
-_PACKAGES = (
-    "apache-airflow",
-    "apache-airflow-providers-apache-spark",
-    "pyspark",
-    "mlflow",
-    "synapseml",
-    "hyperopt",
-    "optuna",
+class Measurement(Protocol):
+    """One or more figures: mostly a module.
+
+    Attributes:
+        NAME: As `--only` spells it.
+        ROUNDS: By default.
+    """
+
+    NAME: str
+    ROUNDS: int
+
+    def measure(self, place: Place, rounds: int) -> Figure | list[Figure]:
+        """Measure so many rounds.
+
+        Raises:
+            Skipped: What it needs is not there.
+        """
+        ...
+
+
+_SHORT: tuple[Measurement, ...] = (
+    dag_parsing,
+    whole_dag,
+    first_job,
+    suggestion,
+    guide,
+    tracked,
+    native.AT_20K,
+    native.AT_200K,
+    gbt,
+    scaling,
+    driver_memory,
 )
+_LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle)
+FIGURES: dict[str, Measurement] = {each.NAME: each for each in (*_SHORT, *_LONG)}
+
 _RESULTS = ROOT / "docs"
+_TARGETS = {"benchmarks": "bench", "benchmarks_long": "bench-long"}
 
 
 def main() -> int:
     arguments = _parse_arguments()
-    machine = _describe_machine()
-    figures: list[Figure] = []
+    machine = look_at_machine()
+    names = arguments.only or [each.NAME for each in (_LONG if arguments.long else _SHORT)]
     try:
-        with temporary_place() as place:
-            for name in arguments.only or FIGURES:
-                print(f"measuring {name} …", file=sys.stderr, flush=True)
-                figures.append(FIGURES[name].measure(place, arguments.rounds or FIGURES[name].ROUNDS))
+        figures, skipped = _measure(names, arguments.rounds)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join([*_summary(figures), *_details(figures)]))
+    summary = [*_summary(figures), *skipped]
+    print("\n".join([*summary, *_details(figures)]))
     if arguments.only is None:
-        _write(figures, machine)
+        _write("benchmarks_long" if arguments.long else "benchmarks", figures, summary, machine)
     return 0
+
+
+def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[str]]:
+    """Return the figures, and a line for each that is skipped."""
+    figures: list[Figure] = []
+    skipped: list[str] = []
+    with temporary_place() as place:
+        for name in names:
+            print(f"{datetime.now():%H:%M:%S} measuring {name} …", file=sys.stderr, flush=True)
+            try:
+                measured = FIGURES[name].measure(place, rounds or FIGURES[name].ROUNDS)
+            except Skipped as reason:
+                skipped += ["", f"Skipped: {name}. {reason}."]
+            else:
+                figures += measured if isinstance(measured, list) else [measured]
+    return figures, skipped
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure retune; see docs/benchmarks.md.")
-    parser.add_argument("--only", nargs="+", choices=FIGURES, help="these figures alone, shown but not written down")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only", nargs="+", choices=FIGURES, help="these figures alone, shown but not written down")
+    which.add_argument("--long", action="store_true", help=f"those that take long: {', '.join(m.NAME for m in _LONG)}")
     parser.add_argument("--rounds", type=int, help="rounds of each figure; by default as many as it asks for")
     return parser.parse_args()
-
-
-def _describe_machine() -> dict[str, Any]:
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory_gb),
-        "load_before": round(os.getloadavg()[0], 1),
-        "versions": {
-            "python": platform.python_version(),
-            "java": _java_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
-    }
-
-
-def _java_version() -> str:
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
-    return told.split('"')[1]
 
 
 def _summary(figures: list[Figure]) -> list[str]:
     lines = ["| figure | ratio | spread | goal | rounds |", "|---|---|---|---|---|"]
     for f in figures:
         spread = f"{min(f.ratios):.2f} to {max(f.ratios):.2f}"
-        lines.append(f"| {f.title} | **{f.ratio:.2f}** | {spread} | ≤ {f.goal:g} | {len(f.ratios)} |")
+        lines.append(f"| {f.title} | **{f.ratio:.2f}** | {spread} | {f.goal_text} | {len(f.ratios)} |")
     return lines
 
 
@@ -114,26 +136,26 @@ def _details(figures: list[Figure]) -> list[str]:
     return lines
 
 
-def _write(figures: list[Figure], machine: dict[str, Any]) -> None:
+def _write(name: str, figures: list[Figure], summary: list[str], machine: dict[str, Any]) -> None:
     result = {"machine": machine, "figures": [figure.as_dict() for figure in figures]}
-    (_RESULTS / "benchmarks.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (_RESULTS / "benchmarks.md").write_text("\n".join(_page(figures, machine)), encoding="utf-8")
-    print("written to docs/benchmarks.md and docs/benchmarks.json")
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    (_RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    (_RESULTS / f"{name}.md").write_text("\n".join(_page(name, figures, summary, machine)), encoding="utf-8")
+    print(f"written to docs/{name}.md and docs/{name}.json")
 
 
-def _page(figures: list[Figure], machine: dict[str, Any]) -> list[str]:
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+def _page(name: str, figures: list[Figure], summary: list[str], machine: dict[str, Any]) -> list[str]:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench`; do not edit. Unless it says otherwise, a figure is a ratio of wall times measured by",
-        "turns in one run: the median over rounds of each round's ratio, with the least and the greatest. Seconds are",
-        "this machine's, and its load's; compare the ratios. `benchmarks.json` beside this page has every round.",
+        f"Written by `make {_TARGETS[name]}`; do not edit. Unless it says otherwise, a figure is a ratio of wall times",
+        "measured by turns in one run: the median over rounds of each round's ratio, with the least and the greatest.",
+        "Seconds are this machine's, and its load's; compare the ratios.",
+        f"`{name}.json` beside this page has every round.",
         "",
-        *_summary(figures),
+        *summary,
         "",
-        f"Measured on {machine['date']}: {machine['system']}, {machine['cores']} cores, {machine['memory_gb']} GiB, "
-        f"load average before the start {machine['load_before']:g}; {versions}.",
+        describe(machine),
     ]
     return [*lines, *_details(figures), ""]
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from measure import BenchError
 from place import ROOT, Place
 
+if TYPE_CHECKING:
+    from retune.run_tree import Lease
+
 _TAIL = 40
+_clearings = count(1)
 
 
 def prepare_search(place: Place, experiment: Path, **params: object) -> str:
@@ -23,6 +29,24 @@ def prepare_search(place: Place, experiment: Path, **params: object) -> str:
     """
     ingest = run_stage(place, "ingest", "--experiment", str(experiment), "--params", json.dumps(params))
     return run_stage(place, "featurize", "--upstream-run-id", ingest)
+
+
+def lease_tune(place: Place, featurized: str) -> Lease:
+    """Lease a tune run that starts anew, as the operator does for a task that was cleared."""
+    from mlflow.tracking import MlflowClient
+
+    from retune.run_tree import DAG_RUN, lease_stage
+
+    client = MlflowClient(place.tracking_uri)
+    upstream = client.get_run(featurized)
+    experiment = client.get_experiment(upstream.info.experiment_id).name
+    dag_run = upstream.data.tags[DAG_RUN]
+    return lease_stage(client, experiment, "tune", dag_run, featurized, max_tries=next(_clearings))
+
+
+def as_arguments(lease: Lease, featurized: str) -> list[str]:
+    """Return what the operator gives the job of a lease."""
+    return ["--upstream-run-id", featurized, "--run-id", lease.run_id, "--attempt", str(lease.attempt)]
 
 
 def run_stage(

@@ -22,6 +22,7 @@ import numpy as np
 from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.datasets import fetch_california_housing
+from warm import NoTracker
 
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.evaluation import score_splits
@@ -31,7 +32,7 @@ from retune.placements.rows import laid_out
 from retune.search.engine import build_engine
 from retune.search.loop import Plan, run_search
 from retune.search.stopping import Budget
-from retune.search.trial import Attempt, Objective, Trial
+from retune.search.trial import Attempt, Objective
 from retune.search_section import Search
 from retune.space import Setting
 from retune.trainers import load_trainer
@@ -79,19 +80,6 @@ class Task:
     trials: int
     seeds: int
     optimum: float | None = None
-
-
-class NoTracker:
-    """Keeps nothing: the search's result has all trials."""
-
-    def start(self, number: int, setting: Setting) -> str:
-        return str(number)
-
-    def end(self, trial: Trial) -> None:
-        """Ignore it."""
-
-    def report(self, step: int, progress: dict[str, float]) -> None:
-        """Ignore it."""
 
 
 def main() -> int:

@@ -1,0 +1,109 @@
+"""A tune stage held open in this very process: its session warm, its rows laid out, searches run in it at will."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from place import Place
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+from stages import lease_tune
+
+from retune.handoff import Stage, open_stage
+from retune.run_tree import end_stage
+from retune.search.engine import build_engine
+from retune.search.loop import Result, run_search
+from retune.search.trial import Tracker, Trial
+from retune.space import Setting
+from retune.stages.objective import FitAndScore, Rows
+from retune.stages.tune import _build_plan, _held_rows, _watched
+from retune.stages.warm_start import WarmStart
+from retune.tracking import connect
+from retune.trainers import load_trainer
+from retune.trainers.base import Trainer
+
+
+class NoTracker:
+    """Keeps nothing: the search's result has all trials."""
+
+    def start(self, number: int, setting: Setting) -> str:
+        return str(number)
+
+    def end(self, trial: Trial) -> None:
+        """Ignore it."""
+
+    def report(self, step: int, progress: dict[str, float]) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A tune stage whose rows are held.
+
+    Attributes:
+        spark: The session.
+        stage: The stage, as the job's own.
+        rows: Laid out as the stage lays them out.
+        trainer: The experiment's.
+    """
+
+    spark: SparkSession
+    stage: Stage
+    rows: Rows
+    trainer: Trainer
+
+    def search(self, trials: int, tracker: Tracker | None = None, **changes: object) -> tuple[Result, float]:
+        """Search as the stage does, and return the result and the seconds.
+
+        Args:
+            trials: How many.
+            tracker: Where they are kept; by default nowhere.
+            changes: Of the experiment's section `search`.
+        """
+        section = {**self.stage.experiment.search.model_dump(mode="json"), **changes, "max_trials": trials}
+        search = type(self.stage.experiment.search).model_validate(section)
+        stage = replace(self.stage, experiment=self.stage.experiment.model_copy(update={"search": search}))
+        fit = FitAndScore(stage.experiment, self.trainer, self.rows)
+        objective = _watched(fit, self.spark, search.trial_timeout)
+        started = time.perf_counter()
+        result = run_search(build_engine(search), objective, tracker or NoTracker(), _build_plan(stage, WarmStart()))
+        seconds = time.perf_counter() - started
+        failed = [trial.error for trial in result.trials if trial.error]
+        assert not failed, failed[0]
+        return result, seconds
+
+
+@contextmanager
+def warm_session(place: Place) -> Iterator[SparkSession]:
+    """Start a Spark session on all cores, in a JVM of its own that ends with it."""
+    with mock.patch.dict(os.environ, place.env):
+        spark = SparkSession.builder.master("local[*]").config("spark.sql.session.timeZone", "UTC").getOrCreate()
+        spark.sparkContext.setLogLevel("ERROR")
+        try:
+            yield spark
+        finally:
+            gateway = SparkContext._gateway
+            spark.stop()
+            gateway.shutdown()
+            gateway.proc.stdin.close()  # the JVM ends with it
+            gateway.proc.wait()
+            SparkContext._gateway = SparkContext._jvm = None
+
+
+@contextmanager
+def tuning(place: Place, featurized: str) -> Iterator[Tuning]:
+    """Open the tune stage after a featurize run, as its job does, and search twice so that the JVM is warm."""
+    with warm_session(place) as spark:
+        client, lease = connect(), lease_tune(place, featurized)
+        stage = open_stage(client, "tune", lease)
+        trainer = load_trainer(stage.experiment.model.trainer)
+        with _held_rows(spark, stage, trainer) as rows:
+            held = Tuning(spark, stage, rows, trainer)
+            held.search(2)
+            yield held
+        end_stage(client, lease)
