@@ -10,7 +10,8 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo ui check schema test test-unit chaos lint format bench bench-search soak lock clean
+.PHONY: help setup setup-dev demo ui check schema test test-unit chaos lint format bench bench-long bench-quality \
+	bench-peers bench-search soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,8 +49,23 @@ lint: setup-dev ## check style, types and who imports whom
 format: setup-dev ## put the code into the project's format
 	@$(IN_ENV) ruff check --fix . && ruff format .
 
-bench: setup-dev ## measure
-	@$(IN_ENV) python bench/run.py
+bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures, not written down)
+	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
+
+bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, and SparkTrials
+	@$(IN_ENV) python bench/run.py --long
+
+bench-quality: bench-peers ## compare what retune, Optuna and FLAML find in a minute, in an hour (OPTIONS="--seeds 1")
+	@$(IN_ENV) python bench/quality.py $(OPTIONS)
+
+# What retune is held against and does not depend on; of what they share, in retune's own versions.
+bench-peers: setup-dev .venv-bench/.installed
+
+.venv-bench/.installed: bench/requirements.txt requirements.lock
+	@rm -rf .venv-bench
+	@.venv/bin/uv venv --quiet --python .venv/bin/python .venv-bench
+	@.venv/bin/uv pip install --quiet --python .venv-bench/bin/python --constraints requirements.lock -r $<
+	@touch $@
 
 bench-search: setup-dev ## compare what Hyperopt's tpe finds with what random search finds, in about 6 minutes
 	@$(IN_ENV) python bench/tpe_vs_rand.py
@@ -62,5 +78,5 @@ lock: setup ## resolve the requirements anew (OPTIONS=--upgrade for newer versio
 	@$(COMPILE) $(OPTIONS) requirements-dev.txt --constraints requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove .venv and caches; results in $RETUNE_HOME stay
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,14 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.datasets import fetch_california_housing
-from warm import NoTracker
+from warm import NoTracker, as_spark_rows
 
-from retune.data.splits import LABEL, ROW_ID, SPLIT
+from retune.data.splits import SPLIT
 from retune.evaluation import score_splits
-from retune.features.tabular import FEATURES
 from retune.metrics import METRICS
 from retune.placements.rows import laid_out
 from retune.search.engine import build_engine
@@ -224,11 +222,8 @@ def housing_task() -> Iterator[Task]:
 
 def _housing_rows(spark: SparkSession) -> DataFrame:
     frame = fetch_california_housing(as_frame=True).frame.sample(sum(_HOUSING_ROWS.values()), random_state=42)
-    features = [name for name in frame.columns if name != "MedHouseVal"]
-    frame = frame.rename(columns={"MedHouseVal": LABEL})
     frame[SPLIT] = np.repeat(list(_HOUSING_ROWS), list(_HOUSING_ROWS.values()))
-    frame[ROW_ID] = range(len(frame))
-    return VectorAssembler(inputCols=features, outputCol=FEATURES).transform(spark.createDataFrame(frame))
+    return as_spark_rows(spark, frame, "MedHouseVal")
 
 
 if __name__ == "__main__":

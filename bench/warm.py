@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
 
+import pandas as pd
 from place import Place
 from pyspark import SparkContext
-from pyspark.sql import SparkSession
+from pyspark.ml.feature import VectorAssembler
+from pyspark.sql import DataFrame, SparkSession
 from stages import lease_tune
 
+from retune.data.splits import LABEL, ROW_ID, SPLIT
+from retune.features.tabular import FEATURES
 from retune.handoff import Stage, open_stage
 from retune.run_tree import end_stage
 from retune.search.engine import build_engine
@@ -76,6 +80,13 @@ class Tuning:
         failed = [trial.error for trial in result.trials if trial.error]
         assert not failed, failed[0]
         return result, seconds
+
+
+def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> DataFrame:
+    """Return rows that have a split already as featurize would write them; all other columns are numeric features."""
+    features = [name for name in frame.columns if name not in (target, SPLIT)]
+    frame = frame.rename(columns={target: LABEL}).assign(**{ROW_ID: range(len(frame))})
+    return VectorAssembler(inputCols=features, outputCol=FEATURES).transform(spark.createDataFrame(frame))
 
 
 @contextmanager
