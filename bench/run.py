@@ -96,7 +96,9 @@ def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[s
             except Skipped as reason:
                 skipped += ["", f"Skipped: {name}. {reason}."]
             else:
-                figures += measured if isinstance(measured, list) else [measured]
+                new = measured if isinstance(measured, list) else [measured]
+                print("\n".join(_summary(new)[2:]), file=sys.stderr, flush=True)
+                figures += new
     return figures, skipped
 
 

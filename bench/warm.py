@@ -31,6 +31,8 @@ from retune.tracking import connect
 from retune.trainers import load_trainer
 from retune.trainers.base import Trainer
 
+_WARM_UP = 4
+
 
 class NoTracker:
     """Keeps nothing: the search's result has all trials."""
@@ -108,13 +110,13 @@ def warm_session(place: Place) -> Iterator[SparkSession]:
 
 @contextmanager
 def tuning(place: Place, featurized: str) -> Iterator[Tuning]:
-    """Open the tune stage after a featurize run, as its job does, and search twice so that the JVM is warm."""
+    """Open the tune stage after a featurize run, as its job does, and try some settings so that the JVM is warm."""
     with warm_session(place) as spark:
         client, lease = connect(), lease_tune(place, featurized)
         stage = open_stage(client, "tune", lease)
         trainer = load_trainer(stage.experiment.model.trainer)
         with _held_rows(spark, stage, trainer) as rows:
             held = Tuning(spark, stage, rows, trainer)
-            held.search(2)
+            held.search(_WARM_UP)
             yield held
         end_stage(client, lease)
