@@ -37,8 +37,8 @@ def _measure_trials(place: Place, rounds: int) -> Figure:
         "scaling_trials",
         f"Time of {_TRIALS[-1]} trials over {_TRIALS[-1] // _TRIALS[0]} times that of {_TRIALS[0]}",
         f"Tracked tpe searches over {_ROWS[0]:,} synthetic rows in one warm session, with numLeaves and "
-        "numIterations at their defaults; 1 is linear, and less is better than that. The longest search comes first, so "
-        "that a JVM that still warms up does not flatter it. Plotted in [benchmarks_scaling.png](benchmarks_scaling.png).",
+        "numIterations at their defaults; 1 is linear, and less is better than that. The longest search comes first, "
+        f"so that a JVM that still warms up does not flatter it. Plotted in [{PLOT.name}]({PLOT.name}).",
         goal=1,
     )
     with tuning(place, prepare(place, _ROWS[0])) as held:
