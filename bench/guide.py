@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from measure import Figure, ask_process
 from place import ROOT, Place
-from rows import prepare_california
+from rows import CALIFORNIA_TRIALS, prepare_california
 from stages import as_arguments, lease_tune, run_stage
 
 NAME = "guide"
 ROUNDS = 2
-_TRIALS = 8
 
 
 def measure(place: Place, rounds: int) -> Figure:
@@ -19,8 +18,8 @@ def measure(place: Place, rounds: int) -> Figure:
     figure = Figure(
         NAME,
         "The guide's loop over a tracked search",
-        f"Hyperopt's `fmin` over {_TRIALS} fits of `LightGBMRegressor` under `mlflow.pyspark.ml.autolog()`, which logs "
-        f"a model a trial, as SynapseML's guide has it, against the {_TRIALS} tracked trials of the tune job of "
+        f"Hyperopt's `fmin` over {CALIFORNIA_TRIALS} fits of `LightGBMRegressor` under `mlflow.pyspark.ml.autolog()`, which logs "
+        f"a model a trial, as SynapseML's guide has it, against the {CALIFORNIA_TRIALS} tracked trials of the tune job of "
         "`california_housing`: the same space, train and validation rows. Each is a fresh spark-submit, of which the "
         "search alone counts, from the first proposal to the last trial's end. Autologging's share can be told from "
         "the same loop without it.",
@@ -31,7 +30,14 @@ def measure(place: Place, rounds: int) -> Figure:
     client = MlflowClient(place.tracking_uri)
     outputs = client.get_run(featurized).data.tags
     rows = [outputs[f"retune.output.{split}"] for split in ("train", "validation")]
-    loop = ["spark-submit", "--master", "local[*]", str(ROOT / "bench" / "guide_loop.py"), *rows, str(_TRIALS)]
+    loop = [
+        "spark-submit",
+        "--master",
+        "local[*]",
+        str(ROOT / "bench" / "guide_loop.py"),
+        *rows,
+        str(CALIFORNIA_TRIALS),
+    ]
     for _ in range(rounds):
         tune = run_stage(place, "tune", *as_arguments(lease_tune(place, featurized), featurized))
         search_s = client.get_run(tune).data.metrics["search_s"]

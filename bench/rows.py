@@ -15,6 +15,7 @@ from place import ROOT, Place
 from stages import prepare_search
 
 CALIFORNIA = "california"
+CALIFORNIA_TRIALS = 8
 TARGET = "y"
 _FEATURES = 12
 _SEED = 42
@@ -56,7 +57,7 @@ def require_california() -> None:
 def prepare_california(place: Place) -> str:
     """Ingest and featurize the example experiment on California Housing; return the featurize run."""
     require_california()
-    return prepare_search(place, ROOT / "experiments" / "california_housing.yaml")
+    return prepare_search(place, ROOT / "experiments" / "california_housing.yaml", max_trials=CALIFORNIA_TRIALS)
 
 
 @cache
