@@ -18,8 +18,9 @@ def measure(place: Place, rounds: int) -> Figure:
     figure = Figure(
         NAME,
         "The guide's loop over a tracked search",
-        f"Hyperopt's `fmin` over {CALIFORNIA_TRIALS} fits of `LightGBMRegressor` under `mlflow.pyspark.ml.autolog()`, which logs "
-        f"a model a trial, as SynapseML's guide has it, against the {CALIFORNIA_TRIALS} tracked trials of the tune job of "
+        f"Hyperopt's `fmin` over {CALIFORNIA_TRIALS} fits of `LightGBMRegressor` under "
+        "`mlflow.pyspark.ml.autolog()`, which logs a model a trial, as SynapseML's guide has it, against the "
+        f"{CALIFORNIA_TRIALS} tracked trials of the tune job of "
         "`california_housing`: the same space, train and validation rows. Each is a fresh spark-submit, of which the "
         "search alone counts, from the first proposal to the last trial's end. Autologging's share can be told from "
         "the same loop without it.",

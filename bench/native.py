@@ -14,7 +14,7 @@ from place import Place
 from rows import prepare
 from warm import Tuning, tuning
 
-from retune.stages.featurize import FEATURE_LIST
+from retune.handoff import FEATURE_LIST
 
 _TRIALS = 32
 

@@ -51,9 +51,6 @@ def temporary_place() -> Iterator[Place]:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
-        # OpenMP's threads else spin while they wait: beside other load, native LightGBM took 12 to 25 times as long so,
-        # and a ratio told of that load alone.
-        "OMP_WAIT_POLICY": "passive",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     env.pop("RETUNE_EXPERIMENTS", None)

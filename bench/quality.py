@@ -26,13 +26,13 @@ from warm import NoTracker, as_spark_rows, warm_session
 from retune.data.splits import SPLIT
 from retune.evaluation import score_splits
 from retune.metrics import METRICS
+from retune.placements.rows import laid_out
 from retune.search.engine import build_engine
 from retune.search.loop import Plan, run_search
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt
 from retune.search_section import Search
 from retune.space import Setting
-from retune.stages.fitting import laid_out
 from retune.trainers import load_trainer
 
 _SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 import pandas as pd
@@ -17,19 +18,22 @@ from pyspark.sql import DataFrame, SparkSession
 from stages import lease_tune
 
 from retune.data.splits import LABEL, ROW_ID, SPLIT
+from retune.experiment import Experiment
 from retune.features.tabular import FEATURES
 from retune.handoff import Stage, open_stage
+from retune.placements import load_placement
+from retune.placements.base import Trials
+from retune.placements.cluster import FitAndScore, Rows, _held_rows
 from retune.run_tree import end_stage
 from retune.search.engine import build_engine
 from retune.search.loop import Result, run_search
 from retune.search.trial import Tracker, Trial
 from retune.space import Setting
-from retune.stages.objective import FitAndScore, Rows
-from retune.stages.tune import _build_plan, _held_rows, _watched
+from retune.spark import Slots
+from retune.stages.tune import _build_plan, _watched
 from retune.stages.warm_start import WarmStart
 from retune.tracking import connect
 from retune.trainers import load_trainer
-from retune.trainers.base import Trainer
 
 _WARM_UP = 4
 
@@ -54,14 +58,16 @@ class Tuning:
     Attributes:
         spark: The session.
         stage: The stage, as the job's own.
-        rows: Laid out as the stage lays them out.
+        rows: Laid out as the stage lays them out; only in the placement `cluster`.
         trainer: The experiment's.
+        tasks: What runs trials in the placement `task`.
     """
 
     spark: SparkSession
     stage: Stage
-    rows: Rows
-    trainer: Trainer
+    rows: Rows | None
+    trainer: Any
+    tasks: Trials | None = None
 
     def search(self, trials: int, tracker: Tracker | None = None, **changes: object) -> tuple[Result, float]:
         """Search as the stage does, and return the result and the seconds.
@@ -74,14 +80,22 @@ class Tuning:
         section = {**self.stage.experiment.search.model_dump(mode="json"), **changes, "max_trials": trials}
         search = type(self.stage.experiment.search).model_validate(section)
         stage = replace(self.stage, experiment=self.stage.experiment.model_copy(update={"search": search}))
-        fit = FitAndScore(stage.experiment, self.trainer, self.rows)
-        objective = _watched(fit, self.spark, search.trial_timeout)
+        open_trials = self._trials(stage.experiment)
+        objective = _watched(open_trials, self.spark, search.trial_timeout)
+        plan = _build_plan(stage, WarmStart(), open_trials.parallel)
         started = time.perf_counter()
-        result = run_search(build_engine(search), objective, tracker or NoTracker(), _build_plan(stage, WarmStart()))
+        result = run_search(build_engine(search), objective, tracker or NoTracker(), plan)
         seconds = time.perf_counter() - started
         failed = [trial.error for trial in result.trials if trial.error]
         assert not failed, failed[0]
         return result, seconds
+
+    def _trials(self, experiment: Experiment) -> Trials:
+        wanted = experiment.search.parallel_trials
+        if self.tasks:
+            return replace(self.tasks, parallel=wanted or self.tasks.parallel)
+        share = self.trainer.share(Slots.of(self.spark), wanted or 1)
+        return Trials(FitAndScore(experiment, self.trainer, self.rows, share), wanted or 1, {})
 
 
 def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> DataFrame:
@@ -95,7 +109,12 @@ def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> Data
 def warm_session(place: Place) -> Iterator[SparkSession]:
     """Start a Spark session on all cores, in a JVM of its own that ends with it."""
     with mock.patch.dict(os.environ, place.env):
-        spark = SparkSession.builder.master("local[*]").config("spark.sql.session.timeZone", "UTC").getOrCreate()
+        spark = (
+            SparkSession.builder.master("local[*]")
+            .config("spark.sql.session.timeZone", "UTC")
+            .config("spark.scheduler.mode", "FAIR")
+            .getOrCreate()
+        )
         spark.sparkContext.setLogLevel("ERROR")
         try:
             yield spark
@@ -115,8 +134,13 @@ def tuning(place: Place, featurized: str) -> Iterator[Tuning]:
         client, lease = connect(), lease_tune(place, featurized)
         stage = open_stage(client, "tune", lease)
         trainer = load_trainer(stage.experiment.model.trainer)
-        with _held_rows(spark, stage, trainer) as rows:
-            held = Tuning(spark, stage, rows, trainer)
+        with ExitStack() as stack:
+            if trainer.placement == "task":
+                held = Tuning(
+                    spark, stage, None, trainer, stack.enter_context(load_placement("task").trials(spark, stage))
+                )
+            else:
+                held = Tuning(spark, stage, stack.enter_context(_held_rows(spark, stage, trainer)), trainer)
             held.search(_WARM_UP)
             yield held
         end_stage(client, lease)

@@ -21,12 +21,17 @@ from retune.trainers.base import TaskTrainer
 
 CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
 QUICK: dict[str, dict[Problem, dict[str, Any]]] = {
-    "lightgbm": {p: {"n_estimators": 30, "bagging_fraction": 0.8, "bagging_freq": 1} for p in CLASSES},
-    "xgboost": {p: {"n_estimators": 30, "max_depth": 3, "subsample": 0.8} for p in CLASSES},
+    "lightgbm": {p: {"n_estimators": 15, "num_leaves": 8, "bagging_fraction": 0.8, "bagging_freq": 1} for p in CLASSES},
+    "xgboost": {p: {"n_estimators": 15, "max_depth": 3, "subsample": 0.8} for p in CLASSES},
     "sklearn": {
-        "regression": {"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 20},
-        "binary": {"estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 20},
-        "multiclass": {"estimator": "sklearn.ensemble.HistGradientBoostingClassifier", "max_features": 0.5},
+        "regression": {"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 10},
+        "binary": {"estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 10},
+        "multiclass": {
+            "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+            "max_features": 0.5,
+            "max_iter": 10,
+            "max_leaf_nodes": 8,
+        },
     },
 }
 TASK_TRAINERS = [t for t in map(load_trainer, TRAINERS) if isinstance(t, TaskTrainer)]
