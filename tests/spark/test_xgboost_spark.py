@@ -18,10 +18,10 @@ TRAINER = load_trainer("xgboost_spark")
 
 @pytest.fixture(scope="module")
 def rows(spark):
-    """30,000 rows of a feature and its third as the label."""
+    """30,000 rows of a label and a feature that tells it in part, so that more and more rounds do no good."""
     label = F.floor(F.rand(1) * 3).cast("double").alias(LABEL)
     frame = spark.range(30_000).select(F.xxhash64("id").alias(ROW_ID), label)
-    held = frame.withColumn(FEATURES, array_to_vector(F.array(F.col(LABEL) + F.rand(2) / 2))).cache()
+    held = frame.withColumn(FEATURES, array_to_vector(F.array(F.col(LABEL) + F.rand(2) * 2))).cache()
     yield held
     held.unpersist()
 
