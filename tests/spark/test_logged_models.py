@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
-from retune.stages.fitting import laid_out
-from retune.stages.whole_model import whole_model
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.experiment import TRAINERS
 from retune.features.tabular import Column, fit_features
 from retune.pipeline_reader import load_pipeline
+from retune.placements.rows import laid_out
+from retune.placements.spark_model import whole_model
 from retune.trainers import load_trainer
 
 QUICK = {"spark_gbt": {"maxIter": 4}, "xgboost_spark": {"n_estimators": 10}}
