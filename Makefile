@@ -40,8 +40,8 @@ test: setup-dev ## run all tests
 test-unit: setup-dev ## run the tests that need no Spark, in seconds
 	@$(IN_ENV) pytest tests/unit
 
-chaos: setup-dev ## kill a search 20 times and see that no trial is lost or doubled, in about 10 minutes
-	@$(IN_ENV) RETUNE_CHAOS_KILLS=20 pytest tests/jobs/test_chaos.py --log-cli-level=INFO --timeout=3600
+chaos: setup-dev ## kill a search 20 times and see that no trial is lost or doubled, in about 10 minutes (PARALLEL=1)
+	@$(IN_ENV) RETUNE_CHAOS_KILLS=20 RETUNE_CHAOS_PARALLEL=$(or $(PARALLEL),1) pytest tests/jobs/test_chaos.py --log-cli-level=INFO --timeout=3600
 
 lint: setup-dev ## check style, types and who imports whom
 	@$(IN_ENV) ruff check . && ruff format --check . && mypy && lint-imports
@@ -70,8 +70,8 @@ bench-peers: setup-dev .venv-bench/.installed
 bench-search: setup-dev ## compare what Hyperopt's tpe finds with what random search finds, in about 6 minutes
 	@$(IN_ENV) python bench/tpe_vs_rand.py
 
-soak: setup-dev ## fit 200 models in one Spark application and watch its time and memory
-	@$(IN_ENV) python bench/soak.py
+soak: setup-dev ## fit 200 models in one Spark application and watch its time and memory (PARALLEL=1)
+	@$(IN_ENV) python bench/soak.py --parallel $(or $(PARALLEL),1)
 
 lock: setup ## resolve the requirements anew (OPTIONS=--upgrade for newer versions)
 	@$(COMPILE) $(OPTIONS) requirements.txt --output-file requirements.lock

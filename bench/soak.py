@@ -10,10 +10,11 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 from measure import BenchError
-from place import ROOT, temporary_place
+from place import ROOT, Place, temporary_place
 from stages import prepare_search, run_stage
 
 _EXPERIMENT = ROOT / "experiments" / "diabetes.yaml"
@@ -66,11 +67,13 @@ def _driver_of(jvm: psutil.Process) -> psutil.Process:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/soak.py", description=__doc__)
     parser.add_argument("--trials", type=int, default=200, help="how many; 200 by default")
-    trials = parser.parse_args().trials
+    parser.add_argument("--parallel", type=int, default=1, help="how many side by side; 1 by default")
+    arguments = parser.parse_args()
+    trials = arguments.trials
     watcher = Watcher()
     try:
         with temporary_place() as place:
-            upstream = prepare_search(place, _EXPERIMENT, max_trials=trials)
+            upstream = prepare_search(place, _experiment(place, arguments.parallel), max_trials=trials)
             print("| trial | seconds per trial | driver MB | JVM MB |\n|---|---|---|---|", flush=True)
             run_stage(place, "tune", "--upstream-run-id", upstream, watch=watcher)
     except BenchError as error:
@@ -81,6 +84,13 @@ def main() -> int:
     print(_verdict("the Python driver", watcher.driver_mb))
     print(_verdict("the JVM", watcher.jvm_mb))
     return int(longest > _LONGEST_S or len(watcher.durations) < trials)
+
+
+def _experiment(place: Place, parallel: int) -> Path:
+    """Write the experiment with so many trials side by side."""
+    path = place.home / _EXPERIMENT.name
+    path.write_text(_EXPERIMENT.read_text().replace("search:\n", f"search:\n  parallel_trials: {parallel}\n"))
+    return path
 
 
 def _verdict(what: str, samples: list[float]) -> str:

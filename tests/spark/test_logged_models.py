@@ -21,6 +21,7 @@ from retune.placements.rows import laid_out
 from retune.placements.spark_model import whole_model
 from retune.trainers import load_trainer
 
+CLUSTER = [name for name in TRAINERS if load_trainer(name).placement == "cluster"]
 QUICK = {"spark_gbt": {"maxIter": 4}, "xgboost_spark": {"n_estimators": 10}}
 LOAD = """
 import sys, mlflow, pandas as pd
@@ -46,7 +47,7 @@ def source(spark):
     return frame.withColumn("y", F.nanvl("x", F.lit(0.5)) * 3 + F.length("color")).withColumn("wet", F.col("y") > 5.5)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", CLUSTER)
 @pytest.mark.parametrize("problem", ["regression", "binary"])
 def test_a_whole_model_is_written_and_read(source, tmp_path, name, problem):
     model = learn(source, name, problem)
@@ -59,7 +60,7 @@ def test_a_whole_model_is_written_and_read(source, tmp_path, name, problem):
     assert expected["prediction"].nunique() > 1
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINERS if name != "synapseml_lightgbm"])
+@pytest.mark.parametrize("name", [name for name in CLUSTER if name != "synapseml_lightgbm"])
 def test_a_logged_model_predicts_in_a_fresh_process(source, tmp_path, name):
     """SynapseML's is logged and loaded by the chain of jobs, in tests/jobs."""
     trainer, model = load_trainer(name), learn(source, name, "binary")
