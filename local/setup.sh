@@ -244,6 +244,9 @@ logger.k8s.level = info
 logger.rest.name = org.apache.spark.deploy.rest
 logger.rest.level = info
 
+# Says of every trial's pool that no file configures it; none has to.
+logger.pools.name = org.apache.spark.scheduler.FairSchedulableBuilder
+logger.pools.level = error
 # True of nearly every machine, and nothing to act on.
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error

@@ -23,12 +23,14 @@ class Trials:
         objective: Tries one setting; several threads may call it at once.
         parallel: How many trials run side by side.
         sizes: Numbers of rows and the like, to log.
+        prepare: Is called before each trial, in its thread; its time is not the trial's.
         search: Does the whole search in a way of its own, where the experiment wants such a runner.
     """
 
     objective: Objective
     parallel: int
     sizes: dict[str, float]
+    prepare: Callable[[], None] = lambda: None
     search: Callable[[], Result] | None = None
 
 

@@ -17,7 +17,7 @@ from retune.placements.base import Fitting, Trials
 from retune.placements.objective import pruning_bars
 from retune.placements.task_model import TaskModels, check_features
 from retune.placements.task_rows import read_table, run_in_task, shared
-from retune.placements.task_trial import TaskTrial, fit_whole, try_setting
+from retune.placements.task_trial import TaskTrial, fit_whole, import_all, try_setting
 from retune.search.trial import Attempt, Pruned, TrialFailed
 from retune.space import Parameters, Setting, flatten
 from retune.spark import Slots
@@ -46,7 +46,9 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
             from retune.placements.spark_trials import run_spark_trials  # brings all of Hyperopt
 
             own = partial(run_spark_trials, spark, stage, trial, parallel)
-        yield Trials(TaskObjective(spark, trial), parallel, sizes, own)
+        objective = TaskObjective(spark, trial)
+        objective.warm_up(parallel)
+        yield Trials(objective, parallel, sizes, objective.warm_up, own)
 
 
 @contextmanager
@@ -73,12 +75,27 @@ class TaskObjective:
 
     def __init__(self, spark: SparkSession, trial: TaskTrial) -> None:
         self._spark, self._trial = spark, trial
+        self._lost = 0  # Python workers that went with their task
+
+    def warm_up(self, workers: int | None = None) -> None:
+        """Start as many Python workers, by default those that were lost, and import there what trials need.
+
+        That takes seconds, more than a short `trial_timeout` may allow.
+        """
+        workers, self._lost = self._lost if workers is None else workers, 0
+        if workers:
+            context = self._spark.sparkContext
+            context.parallelize([self._trial] * workers, workers).foreach(import_all)
 
     def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
         experiment: Experiment = self._trial.experiment
         parameters = {**experiment.model.fixed, **flatten(setting)}
         bars = pruning_bars(experiment.search, METRICS[experiment.search.metric], attempt.earlier)
-        outcome = run_in_task(self._spark, try_setting, self._trial, parameters, bars)
+        try:
+            outcome = run_in_task(self._spark, try_setting, self._trial, parameters, bars)
+        except Exception:
+            self._lost += 1
+            raise
         if outcome.pruned:
             raise Pruned(outcome.pruned, outcome.metrics)
         if outcome.error:

@@ -55,6 +55,12 @@ class TaskTrial:
     threads: int
 
 
+def import_all(trial: TaskTrial) -> None:
+    """Import what a trial needs, for whoever comes first to a Python worker waits for it."""
+    _task_trainer(trial.experiment)
+    open_shared(trial.files)
+
+
 def try_setting(trial: TaskTrial, parameters: Parameters, bars: list[float | None]) -> Outcome:
     """Fit and score one setting; whatever goes wrong in it is an outcome, so that Spark tries no task again for it."""
     try:

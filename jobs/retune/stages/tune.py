@@ -130,6 +130,7 @@ def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Obje
 
     def watched(setting: Setting, attempt: Attempt) -> dict[str, float]:
         group = f"retune trial {next(numbers)}"
+        trials.prepare()
         if timeout_s is None:
             return grouped(setting, attempt, group)
 

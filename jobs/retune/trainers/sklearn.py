@@ -59,9 +59,10 @@ class Sklearn(TaskTrainer):
                 continue
             if name not in known:
                 raise BadInput(f"{where}.{name}: {', '.join(paths)} has no such parameter; {did_you_mean(name, known)}")
-            rule = broken_rule(value, known[name])
-            # Many a default is a number where a name, or none, would do as well.
-            if rule and not isinstance(value, str):
+            # Many a default is a name where a number would do as well, or a number where a fraction would.
+            default = known[name]
+            strict = isinstance(default, bool) or (isinstance(default, int) and name.rpartition("__")[2][:2] == "n_")
+            if strict and (rule := broken_rule(value, default)):
                 raise BadInput(f"{where}.{name} = {value!r}: {rule}")
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> BaseEstimator:
