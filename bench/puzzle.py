@@ -8,46 +8,71 @@ from __future__ import annotations
 from measure import Figure
 from peers import ask_peer
 from place import Place
+from stages import prepare_search
+from warm import tuning
 
 NAME = "puzzle"
 ROUNDS = 1
 _TRIALS = 16
+_EXPERIMENT = """
+name: {name}
+data: {{source: sklearn, dataset: diabetes, target: target}}
+problem: regression
+split: {{validation: 0.25, test: 0.05, seed: 42}}
+model: {model}
+search: {{metric: rmse, max_trials: 16, space: {space}}}
+"""
+_SECTIONS = {
+    "forest": {
+        "model": "{trainer: sklearn, fixed: {estimator: sklearn.ensemble.RandomForestRegressor}}",
+        "space": "{n_estimators: {type: uniformint, low: 50, high: 200}, max_depth: {type: uniformint, low: 2, "
+        "high: 12}, min_samples_leaf: {type: uniformint, low: 1, high: 20}}",
+    },
+    "lightgbm": {
+        "model": "{trainer: lightgbm}",
+        "space": "{n_estimators: {type: uniformint, low: 20, high: 200}, num_leaves: {type: uniformint, low: 3, "
+        "high: 31}, learning_rate: {type: loguniform, low: 0.01, high: 0.3}, min_child_samples: {type: uniformint, "
+        "low: 5, high: 40}}",
+    },
+}
 _PARALLELISMS = (1, 2, 8)
 _MODELS = {"forest": "Random forests (scikit-learn)", "lightgbm": "LightGBM"}
 
 
 def measure(place: Place, rounds: int) -> list[Figure]:
     """Search each model in every way, one round after the other."""
-    return [_measure_model(place, model, rounds) for model in _MODELS]
+    return [figure for model in _MODELS for figure in _measure_model(place, model, rounds)]
 
 
-def ours(place: Place, model: str, trials: int, parallelism: int) -> float | None:  # noqa: ARG001
-    """Return the seconds of retune's search by placement `task`; None as long as there is none.
-
-    This is the place to plug it in: the same data set (`load_diabetes`), split (a quarter for validation, seed 42) and
-    space as in `puzzle_peers.py`, a warm Spark session of `local[*]`, and the clock on the search alone.
-    """
-    return None
-
-
-def _measure_model(place: Place, model: str, rounds: int) -> Figure:
-    has_ours = ours(place, model, 1, 1) is not None
-    best = "retune's placement `task`" if has_ours else "`hyperopt.SparkTrials`"
-    figure = Figure(
-        f"puzzle_{model}",
-        f"{_MODELS[model]} in Spark tasks, two at a time, over one after the other",
-        f"{_TRIALS} trials on the diabetes set by {best} of parallelism 2 in a warm session, against serial `fmin` in "
-        "one process, on the same space. The search alone counts, from the first proposal to the last trial's end; "
-        "each side is a process of its own, whose libraries the first fit imports.",
-        goal=1 if has_ours else None,
+def _measure_model(place: Place, model: str, rounds: int) -> list[Figure]:
+    what = (
+        f"{_TRIALS} trials on the diabetes set, the same space for all: serial `fmin` in one process, "
+        "`hyperopt.SparkTrials` and retune's placement `task`, each in a warm session. The search alone counts, from "
+        "the first proposal to the last trial's end."
     )
+    serial = Figure(
+        f"puzzle_{model}", f"{_MODELS[model]} in Spark tasks, two at a time, over one after the other", what, goal=1
+    )
+    spark_trials = Figure(
+        f"spark_trials_{model}", f"{_MODELS[model]}: SparkTrials(2) over two at a time in retune", what, goal=10,
+        at_least=True,
+    )  # fmt: skip
     for _ in range(rounds):
         parts = {"serial fmin": _ask(place, model, 0)}
         parts |= {f"SparkTrials({each})": _ask(place, model, each) for each in _PARALLELISMS}
-        retune = {f"retune, {each} at once": ours(place, model, _TRIALS, each) for each in _PARALLELISMS}
-        parts |= {name: seconds for name, seconds in retune.items() if seconds is not None}
-        figure.add(parts.get("retune, 2 at once", parts["SparkTrials(2)"]) / parts["serial fmin"], parts)
-    return figure
+        parts |= _ours(place, model)
+        serial.add(parts["retune, 2 at once"] / parts["serial fmin"], parts)
+        spark_trials.add(parts["SparkTrials(2)"] / parts["retune, 2 at once"], {})
+    return [serial, spark_trials]
+
+
+def _ours(place: Place, model: str) -> dict[str, float]:
+    """Return the seconds of retune's searches; the session and its Python workers are warm before the first."""
+    path = place.home / f"puzzle_{model}.yaml"
+    path.write_text(_EXPERIMENT.format(name=path.stem, **_SECTIONS[model]), encoding="utf-8")
+    with tuning(place, prepare_search(place, path)) as held:
+        return {f"retune, {each} at once": held.search(_TRIALS, parallel_trials=min(each, held.slots))[1]
+                for each in _PARALLELISMS}  # fmt: skip
 
 
 def _ask(place: Place, model: str, parallelism: int) -> float:

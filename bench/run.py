@@ -20,6 +20,7 @@ import guide
 import native
 import puzzle
 import scaling
+import side_by_side
 import suggestion
 import tracked
 import whole_dag
@@ -57,6 +58,7 @@ _SHORT: tuple[Measurement, ...] = (
     tracked,
     native.AT_20K,
     native.AT_200K,
+    side_by_side,
     gbt,
     scaling,
     driver_memory,

@@ -69,6 +69,11 @@ class Tuning:
     trainer: Any
     tasks: Trials | None = None
 
+    @property
+    def slots(self) -> int:
+        """How many trials can run at once in tasks."""
+        return self.tasks.parallel if self.tasks else 1
+
     def search(self, trials: int, tracker: Tracker | None = None, **changes: object) -> tuple[Result, float]:
         """Search as the stage does, and return the result and the seconds.
 
