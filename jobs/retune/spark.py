@@ -145,6 +145,11 @@ class Slots:
         return cls(executors, max(1, context.defaultParallelism // executors))
 
 
+def task_cpus(spark: SparkSession) -> int:
+    """Return how many cores a task has."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+
+
 def hash_of_rows(columns: list[str], seed: int | None = None) -> str:
     """Return the SQL of a 64-bit hash over `columns` that tells null from absent and does not hang on their order."""
     parts = [] if seed is None else [f"{seed}L"]

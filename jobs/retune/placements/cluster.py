@@ -39,7 +39,7 @@ from retune.placements.spark_model import whole_model
 from retune.search.trial import Attempt, Objective
 from retune.search_section import CrossValidation
 from retune.space import Parameters, Setting, flatten
-from retune.spark import Slots
+from retune.spark import Slots, task_cpus
 from retune.trainers import load_trainer
 from retune.trainers.base import ClusterTrainer, EarlyStopping
 from retune.trial_runs import LAYOUT
@@ -75,7 +75,7 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
     trainer = cast(ClusterTrainer, load_trainer(experiment.model.trainer))
     with _held_rows(spark, stage, trainer) as rows:
         slots = Slots.of(spark)
-        parallel = _capped(experiment.search.parallel_trials or 1, slots)
+        parallel = _capped(experiment.search.parallel_trials or 1, max(1, slots.cores // task_cpus(spark)))
         own = experiment.search.objective
         objective: Objective = FitAndScore(experiment, trainer, rows, trainer.share(slots, parallel))
         if own is not None:
@@ -196,11 +196,11 @@ class OwnFunction:
         return read_returned(self._function(parameters, self._rows), METRICS[self._experiment.search.metric])
 
 
-def _capped(parallel: int, slots: Slots) -> int:
-    """Return how many fits may run at once: each needs a task on every executor, all at the same time."""
-    if parallel > slots.cores:
-        log.warning("parallel_trials = %d: capped to %d, the task slots of an executor", parallel, slots.cores)
-    return min(parallel, slots.cores)
+def _capped(parallel: int, slots: int) -> int:
+    """Return how many fits may run at once: each needs a slot on every executor, all at the same time."""
+    if parallel > slots:
+        log.warning("parallel_trials = %d: capped to %d, the task slots of an executor", parallel, slots)
+    return min(parallel, slots)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from retune.placements.task_rows import read_table, run_in_task, shared
 from retune.placements.task_trial import TaskTrial, fit_whole, import_all, try_setting
 from retune.search.trial import Attempt, Pruned, TrialFailed
 from retune.space import Parameters, Setting, flatten
-from retune.spark import Slots
+from retune.spark import Slots, task_cpus
 
 log = logging.getLogger(__name__)
 _MOST_PARALLEL = 128  # as SparkTrials has it
@@ -35,7 +35,7 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
     sizes = {"fit_rows": float(len(table.parts) - scored), "validation_rows": float(scored)}
     with shared(spark, table, _name(stage)) as files:
         del table  # the tasks have files of their own
-        cpus = _task_cpus(spark)
+        cpus = task_cpus(spark)
         trial = TaskTrial(stage.experiment, files, len(stage.artifact("ingest", PROFILE)["classes"]), cpus)
         parallel = choose_parallel(
             stage.experiment.search.parallel_trials, spark.sparkContext.defaultParallelism // cpus
@@ -113,10 +113,6 @@ class TaskFitting(TaskModels):
     def fit(self, parameters: Parameters) -> Any:
         """Fit on all rows; see `Fitting`."""
         return run_in_task(self._spark, fit_whole, self._trial, parameters, self._classes)
-
-
-def _task_cpus(spark: SparkSession) -> int:
-    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
 
 
 def _name(stage: Stage) -> str:
