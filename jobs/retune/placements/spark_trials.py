@@ -81,8 +81,16 @@ def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any
     metric = METRICS[search.metric]
     value = outcome.metrics.get(f"validation_{metric.name}", float("nan"))
     error = outcome.error or (None if np.isfinite(value) else f"validation_{metric.name} is {value}")
-    ended = Trial(number, setting, run_id, None if error else metric.loss(value), dict(outcome.metrics),
-                  time.time() - started, started, error)  # fmt: skip
+    ended = Trial(
+        number,
+        setting,
+        run_id,
+        None if error else metric.loss(value),
+        dict(outcome.metrics),
+        duration_s=time.time() - started,
+        error=error,
+        started_at=started,
+    )
     tracker.end(ended)
     return {"status": STATUS_FAIL if error else STATUS_OK, "loss": ended.loss, "trial": ended}
 

@@ -20,9 +20,9 @@ class Trial:
         loss: Lower is better; None when the trial cannot be the best.
         metrics: All that was measured, such as `validation_r2`.
         duration_s: Fit and scoring together, further tries included.
-        started_at: Seconds since 1970.
         error: Why it failed; None when it did not.
         kept_out: Why a trial that did not fail cannot be the best: pruned, or a constraint it broke.
+        started_at: Seconds since 1970.
     """
 
     number: int
@@ -31,9 +31,9 @@ class Trial:
     loss: float | None
     metrics: dict[str, float] = field(default_factory=dict)
     duration_s: float = 0.0
-    started_at: float | None = None
     error: str | None = None
     kept_out: str | None = None
+    started_at: float | None = None
 
 
 class Tracker(Protocol):
