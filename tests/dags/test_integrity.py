@@ -125,7 +125,7 @@ def test_a_broken_dag_has_no_schedule_and_tells_what_is_wrong(with_broken):
     assert dag.schedule is None
     (task,) = dag.tasks
     told = (
-        r"low_above_high\.yaml:18: search\.space\.numLeaves: low must be less than high, but low is 40 and high is 31"
+        r"low_above_high\.yaml:19: search\.space\.numLeaves: low must be less than high, but low is 40 and high is 31"
     )
     with pytest.raises(AirflowFailException, match=told):
         task.execute({})
