@@ -117,7 +117,9 @@ class _Search:
     k·queue that have ended. With one trial at a time these are all of them, so that a resumed search proposes what an
     uninterrupted one would have.
 
-    Trials run in threads of their own; all else, engine and tracker included, is this thread's.
+    Trials run in threads of their own; all else, engine and tracker included, is this thread's. Between the end of a
+    trial and the start of the next it does only what must come between: the result is kept, for a kill may cost no
+    trial but those that run, and the engine is told. The next one's run and the progress are written beside the fit.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class _Search:
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._told: set[int] = set()
         self._proposed: dict[int, Setting] = {}
+        self._unreported: Trial | None = None
 
     @property
     def trials(self) -> list[Trial]:
@@ -148,7 +151,9 @@ class _Search:
             reason = self._plan.budget.used_up(self.trials, self._plan.metric, len(self._running))
             if reason is None and len(self._running) < self._plan.parallel:
                 self._launch()
-            elif self._running:
+                continue
+            self._report()
+            if self._running:
                 self._finish(self._outcomes.get())
             else:
                 self._plan.budget.check_failed(self.trials)
@@ -159,10 +164,10 @@ class _Search:
         numbers = range(len(self._ended) + len(self._running) + 1)
         number = next(n for n in numbers if n not in self._ended and n not in self._running)
         self._propose(number)
-        setting = self._proposed[number]
-        run_id = self._tracker.start(number, setting)
-        self._running[number] = Trial(number, setting, run_id, None, started_at=time.time())
+        setting, started_at = self._proposed[number], time.time()
         self._plan.thread(target=self._try, args=(number, setting, self.trials), daemon=True).start()
+        run_id = self._tracker.start(number, setting)
+        self._running[number] = Trial(number, setting, run_id, None, started_at=started_at)
 
     def _propose(self, number: int) -> None:
         """Tell and propose, batch after batch, until there is a setting for `number`."""
@@ -195,8 +200,7 @@ class _Search:
         trial = self._judge(trial, result)
         self._tracker.end(trial)
         del self._running[trial.number]
-        self._ended[trial.number] = trial
-        self._report(trial)
+        self._ended[trial.number] = self._unreported = trial
 
     def _measure(self, number: int, setting: Setting, earlier: Sequence[Trial]) -> dict[str, float]:
         """Try a setting, and again where the cluster is to blame."""
@@ -228,7 +232,10 @@ class _Search:
             return replace(trial, kept_out=broken)
         return replace(trial, loss=self._plan.metric.loss(metrics[name]))
 
-    def _report(self, trial: Trial) -> None:
+    def _report(self) -> None:
+        trial, self._unreported = self._unreported, None
+        if trial is None:
+            return
         trials, budget, name = self.trials, self._plan.budget, f"validation_{self._plan.metric.name}"
         best = best_of(trials)
         progress = {"trials": len(trials), "elapsed_s": spent_s(trials), "time_left_s": budget.time_left_s(trials)}
