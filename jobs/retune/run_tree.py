@@ -1,6 +1,7 @@
 """The MLflow run tree: which run is a stage's, and which attempt may write to it.
 
-`pipeline` → `ingest`, `featurize`, `tune` → `trial` …, `retrain`, `evaluate`: told apart by the tag `retune.stage`. A
+`pipeline` → `ingest`, `featurize`, `tune` → `trial` …, `retrain`, `evaluate`, and where MLflow's own autologging is
+wanted, `trial` → `autolog` …: told apart by the tag `retune.stage`. A
 run is live unless it is tagged `retune.superseded_by`. Nothing is ever deleted.
 """
 
@@ -14,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from retune.tracking import ensure_experiment, search_all
 
 STAGES = ("ingest", "featurize", "tune", "retrain", "evaluate")
+AUTOLOG = "autolog"  # below a trial
 STAGE = "retune.stage"
 DAG_RUN = "retune.dag_run_id"
 UPSTREAM = "retune.upstream_run_id"
@@ -123,9 +125,17 @@ def kill_stage(client: MlflowClient, lease: Lease) -> None:
     if why_not_current(client, lease):
         return
     stage = client.get_run(lease.run_id)
-    for run in [*children(client, stage, "trial"), stage]:
-        if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, "KILLED")
+    kill_trials(client, stage)
+    if stage.info.status == "RUNNING":
+        client.set_terminated(stage.info.run_id, "KILLED")
+
+
+def kill_trials(client: MlflowClient, tune: Run) -> None:
+    """Mark KILLED the trials below a tune run that no process works on any more, and what is below those."""
+    for trial in children(client, tune, "trial"):
+        if trial.info.status in ("RUNNING", "SCHEDULED"):
+            for run in [*children(client, trial, AUTOLOG), trial]:
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def children(client: MlflowClient, run: Run, stage: str) -> list[Run]:

@@ -94,7 +94,7 @@ Validation: TypeAlias = Annotated[
 
 _NOT_IN_SPARK_TRIALS = (
     *("early_stop", "max_queue_len", "points_to_evaluate", "trial_timeout", "max_failed_trials", "warm_start"),
-    *("validation", "constraints"),
+    *("validation", "constraints", "autolog"),
 )
 
 
@@ -132,6 +132,12 @@ class Search(Section):
         "retune", description="spark_trials: Hyperopt's own SparkTrials, for the task placement."
     )
     trial_timeout: Duration | None = Field(None, description='A trial that takes longer is ended, for example "10m".')
+    log_models: Literal["best", "all", "none"] = Field(
+        "best",
+        description="Models kept in MLflow: that of the best setting, as retrain fits it; also each trial's; or none, "
+        "and then none is registered.",
+    )
+    autolog: bool = Field(False, description="MLflow's own autologging of each fit, into a run below the trial's.")
     infra_retries: int = Field(2, ge=0, le=10, description="Further tries of a setting that the cluster let down.")
     max_failed_trials: int | None = Field(None, gt=0, description="So many failed trials end the search.")
     warm_start: WarmStart | None = None
@@ -169,6 +175,17 @@ class Search(Section):
             for name in _NOT_IN_SPARK_TRIALS:
                 if getattr(self, name) != fields[name].get_default():
                     raise cross_error(f"search.{name}", getattr(self, name), "SparkTrials has none; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_logging(self) -> Search:
+        why = {
+            "a trial has a model for each fold": isinstance(self.validation, CrossValidation),
+            "a function of one's own can log its models itself": self.objective is not None,
+            "SparkTrials keeps none": self.runner == "spark_trials",
+        }
+        if self.log_models == "all" and (reasons := [reason for reason, so in why.items() if so]):
+            raise cross_error("search.log_models", self.log_models, f"{reasons[0]}; use best")
         return self
 
     @model_validator(mode="after")

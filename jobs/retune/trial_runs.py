@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from retune import run_tree
 from retune.errors import Superseded
 from retune.handoff import Stage
-from retune.run_tree import children
+from retune.run_tree import children, kill_trials
 from retune.search.trial import Trial
 from retune.space import Setting, flatten
 
@@ -115,9 +115,7 @@ class TrialRuns:
 
     def kill_unfinished(self) -> None:
         """Mark KILLED what no process works on any more."""
-        for run in children(self._client, self._stage.run, "trial"):
-            if run.info.status in ("RUNNING", "SCHEDULED"):
-                self._client.set_terminated(run.info.run_id, "KILLED")
+        kill_trials(self._client, self._stage.run)
 
 
 def read_trials(client: MlflowClient, tune: Run) -> list[Trial]:

@@ -72,7 +72,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """All five stages, one after the other; the test rows are out of reach while tune and retrain run."""
     folder = tmp_path_factory.mktemp("chain")
     jobs = Jobs(folder / "home")
-    jobs.run("ingest", "--experiment", str(write_flights(folder)))
+    experiment = write_flights(folder)
+    logged = "search:\n  log_models: all\n  autolog: true\n"
+    experiment.write_text(experiment.read_text().replace("search:\n", logged))
+    jobs.run("ingest", "--experiment", str(experiment))
     jobs.run("featurize", "--upstream-run-id", jobs.runs["ingest"])
     test_rows = Path(jobs.output("featurize", "test").removeprefix("file://"))
     hidden = test_rows.rename(folder / "hidden")

@@ -39,6 +39,16 @@ def test_run_tree(chain):
     assert {trial.data.tags["mlflow.parentRunId"] for trial in trials} == {tune.info.run_id}
 
 
+def test_each_trial_has_its_model_and_what_mlflow_logs_by_itself_where_the_file_wants_so(chain):
+    trials = runs_of(chain, "trial")
+    assert all(len(trial.outputs.model_outputs) == 1 for trial in trials)
+    logged = runs_of(chain, "autolog")
+    assert [run.data.tags["mlflow.parentRunId"] for run in logged] == [trial.info.run_id for trial in trials]
+    assert {run.info.status for run in logged} == {"FINISHED"}
+    for trial, run in zip(trials, logged, strict=True):
+        assert run.data.params["numLeaves"] == trial.data.params["numLeaves"]
+
+
 def test_each_stage_names_the_run_it_went_on_from(chain):
     upstream = [chain.tags(stage).get("retune.upstream_run_id") for stage in STAGES]
     assert upstream == [None, *[chain.runs[stage] for stage in STAGES[:-1]]]

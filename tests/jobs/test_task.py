@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import mlflow
+import pandas as pd
 import pytest
 from flights import EXPERIMENT, write_flights
 from jobs.conftest import Jobs
@@ -15,6 +17,8 @@ model:
   trainer: sklearn
   untuned: {estimator: sklearn.ensemble.RandomForestClassifier, n_estimators: 3}
 search:
+  autolog: true
+  log_models: all
   metric: accuracy
   max_trials: 6
   seed: 3
@@ -90,6 +94,19 @@ def test_each_trial_is_a_run_with_its_measures(task_chain):
     }
 
 
+def test_each_trial_has_what_mlflow_logs_by_itself_and_a_model_that_names_the_classes(task_chain, tmp_path):
+    rows = pd.read_csv(task_chain.home.parent / "flights.csv").dropna(subset="arrival")
+    logged = {run.data.tags["mlflow.parentRunId"]: run for run in runs_of(task_chain, "autolog")}
+    trials = runs_of(task_chain, "trial")
+    assert logged.keys() == {trial.info.run_id for trial in trials}
+    assert all(run.info.status == "FINISHED" and run.data.params for run in logged.values())
+    for trial in trials[:2]:
+        (output,) = trial.outputs.model_outputs
+        folder = task_chain.client.get_logged_model(output.model_id).artifact_location
+        predicted = mlflow.sklearn.load_model(folder).predict(rows)
+        assert (predicted == rows["arrival"]).mean() > 0.6
+
+
 def test_the_challenger_is_tested_and_promoted(task_chain):
     metrics = task_chain.client.get_run(task_chain.runs["evaluate"]).data.metrics
     assert metrics["challenger_test_accuracy"] > 0.6
@@ -108,12 +125,13 @@ def test_the_model_scores_raw_rows_in_a_fresh_process_without_spark(task_chain, 
     assert done.stdout.splitlines()[-1] == "both loaded"
 
 
-def test_a_trial_that_blocks_in_native_code_is_ended_and_the_search_goes_on_in_the_same_job(tmp_path):
+def test_a_trial_that_blocks_in_native_code_is_ended_and_the_search_goes_on_with_no_model_kept(tmp_path):
     (tmp_path / "own_objectives.py").write_text(OWN)
     path = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"
     jobs = Jobs(tmp_path / "home", settings={"RETUNE_ALLOWED_MODULES": "own_objectives", "PYTHONPATH": path})
     search = "search:\n  objective: own_objectives:hang_once\n  trial_timeout: 8s\n  parallelism: 2\n"
-    experiment = write_experiment(tmp_path, MODEL.replace("search:\n", search))
+    model = MODEL.replace("search:\n", search).replace("  autolog: true\n  log_models: all\n", "  log_models: none\n")
+    experiment = write_experiment(tmp_path, model)
     jobs.run("ingest", "--experiment", str(experiment))
     jobs.run("featurize", "--upstream-run-id", jobs.runs["ingest"])
     jobs.run("tune", "--upstream-run-id", jobs.runs["featurize"])
@@ -123,3 +141,7 @@ def test_a_trial_that_blocks_in_native_code_is_ended_and_the_search_goes_on_in_t
     assert failed[0].data.metrics["duration_s"] < 8 + 30
     assert sorted(trials) == list(range(6))
     assert {run.data.metrics["threads"] for run in trials.values() if run.info.status == "FINISHED"} == {1.0}
+    jobs.run("retrain", "--upstream-run-id", jobs.runs["tune"])
+    jobs.run("evaluate", "--upstream-run-id", jobs.runs["retrain"])
+    assert jobs.client.search_registered_models() == []  # log_models: none
+    assert jobs.client.get_run(jobs.runs["evaluate"]).data.metrics["challenger_test_accuracy"] > 0

@@ -160,3 +160,35 @@ def test_a_hopeless_search_waits_for_what_runs_and_says_why():
 def test_seconds_in_which_several_trials_ran_count_once(spans, seconds):
     trials = [Trial(n, {}, "", 1.0, duration_s=length, started_at=start) for n, (start, length) in enumerate(spans)]
     assert spent_s(trials) == seconds
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_trial_learns_its_run_while_it_is_under_way(parallel):
+    tracker, seen = MemoryTracker(), {}
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        seen[setting["n"]] = attempt.run_id.result(timeout=5)
+        return {"validation_rmse": 1.0}
+
+    search(objective, 4, parallel, tracker=tracker)
+    assert seen == {trial.number: trial.run_id for trial in tracker.history()}
+
+
+def test_a_result_is_kept_before_the_next_trial_starts_and_progress_is_told_beside_it():
+    events: list[str] = []
+
+    class Recorder(MemoryTracker):
+        def end(self, trial: Trial) -> None:
+            events.append(f"end {trial.number}")
+            super().end(trial)
+
+        def report(self, step: int, progress: dict[str, float]) -> None:
+            events.append(f"report {step}")
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        events.append(f"fit {setting['n']}")
+        return {"validation_rmse": 1.0}
+
+    search(objective, 2, 1, tracker=Recorder())
+    assert events.index("end 0") < events.index("fit 1")
+    assert [event for event in events if "fit" not in event] == ["end 0", "report 1", "end 1", "report 2"]

@@ -176,6 +176,20 @@ def test_points_are_given_as_the_engine_would_propose_them():
     assert read(points_to_evaluate="champion").given_points == []
 
 
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({"validation": "cross_validation"}, "a trial has a model for each fold"),
+        ({"objective": "mine:loss"}, "a function of one's own can log its models itself"),
+        ({"runner": "spark_trials"}, "SparkTrials keeps none"),
+    ],
+)
+def test_models_of_all_trials_are_refused_where_a_trial_has_not_just_one(entries, reason):
+    with pytest.raises(ValidationError, match=f"{reason}; use best"):
+        read(log_models="all", **entries)
+    assert read(log_models="best", **entries).log_models == "best"
+
+
 @pytest.mark.parametrize("early_stop", [{}, {"minimum_gain": 0.1}, {"trials": 5, "function": "mine.stop:early"}])
 def test_early_stop_has_either_trials_or_function(early_stop):
     field, rule = find_error(early_stop=early_stop)

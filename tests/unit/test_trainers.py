@@ -56,6 +56,13 @@ def test_early_stopping_is_refused_where_there_are_no_rounds():
         load_trainer("spark_gbt").check(experiment)
 
 
+def test_autologging_is_refused_where_mlflow_would_lose_fits():
+    search = SEARCH | {"autolog": True, "parallel_trials": 2}
+    with pytest.raises(BadInput, match=r"^search\.autolog = true: .* parallel_trials is 2, use 1$"):
+        LIGHTGBM.check(build_experiment(search=search))
+    LIGHTGBM.check(build_experiment(search=search | {"parallel_trials": 1}))
+
+
 def test_an_experiment_with_known_parameters_passes():
     LIGHTGBM.check(build_experiment())
 

@@ -47,12 +47,12 @@ class Fitting(Protocol):
         """Return a model."""
         ...
 
-    def save(self, model: Any) -> str:
+    def save(self, model: Any, name: str) -> str:
         """Keep a whole model for evaluate; return a URI that `retune.placements.models.load_model` knows."""
         ...
 
-    def log(self, model: Any) -> str:
-        """Log a whole model with all that is needed to use it elsewhere; return its URI in MLflow."""
+    def log(self, model: Any, run_id: str) -> str:
+        """Log a whole model into a run, with all that is needed to use it elsewhere; return its URI in MLflow."""
         ...
 
 

@@ -6,12 +6,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
-import mlflow
-from pyspark.ml import PipelineModel, Transformer
+from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -22,9 +21,8 @@ from retune.experiment import Experiment
 from retune.functions import load_function
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
-from retune.pipeline_reader import load_pipeline
+from retune.placements.autolog import Autolog, autolog_of
 from retune.placements.base import Fitting, Trials
-from retune.placements.logged import log_whole
 from retune.placements.objective import (
     ROUNDS,
     SIZE,
@@ -35,7 +33,7 @@ from retune.placements.objective import (
     scored_by,
 )
 from retune.placements.rows import laid_out, read_split
-from retune.placements.spark_model import whole_model
+from retune.placements.spark_model import ClusterModels
 from retune.search.trial import Attempt, Objective
 from retune.search_section import CrossValidation
 from retune.space import Parameters, Setting, flatten
@@ -77,7 +75,14 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
         slots = Slots.of(spark)
         parallel = _capped(experiment.search.parallel_trials or 1, max(1, slots.cores // task_cpus(spark)))
         own = experiment.search.objective
-        objective: Objective = FitAndScore(experiment, trainer, rows, trainer.share(slots, parallel))
+        objective: Objective = FitAndScore(
+            experiment,
+            trainer,
+            rows,
+            trainer.share(slots, parallel),
+            ClusterModels(stage, spark),
+            autolog_of(stage),
+        )
         if own is not None:
             objective = OwnFunction(load_function("search.objective", own), experiment, rows)
         sizes = {
@@ -92,55 +97,39 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
 def fitting(spark: SparkSession, stage: Stage) -> Iterator[Fitting]:
     """Lay train and validation rows out for the trainer and hold them; see `Placement`."""
     trainer = cast(ClusterTrainer, load_trainer(stage.experiment.model.trainer))
-    features = load_pipeline(stage.output("featurize", "features"))
     rows = read_split(spark, stage, "train").unionByName(read_split(spark, stage, "validation"))
     with laid_out(rows, trainer) as held:
-        yield ClusterFitting(stage, trainer, features, held)
+        yield ClusterFitting(stage, trainer, held)
 
 
-class ClusterFitting:
+class ClusterFitting(ClusterModels):
     """Fits on the cluster; see `Fitting`."""
 
-    def __init__(self, stage: Stage, trainer: ClusterTrainer, features: PipelineModel, rows: DataFrame) -> None:
-        self._stage, self._trainer, self._features, self._rows = stage, trainer, features, rows
-        self._profile = stage.artifact("ingest", PROFILE)
+    def __init__(self, stage: Stage, trainer: ClusterTrainer, rows: DataFrame) -> None:
+        super().__init__(stage, rows.sparkSession)
+        self._trainer, self._rows = trainer, rows
         self.rows = rows.count()
 
     def fit(self, parameters: Parameters) -> Transformer:
         """Fit on all rows; see `Fitting`."""
-        experiment, classes = self._stage.experiment, len(self._profile["classes"])
+        experiment, classes = self._stage.experiment, len(self.classes)
         return self._trainer.fit(self._rows, parameters, experiment.problem, classes, experiment.search.seed)
-
-    def save(self, model: Transformer) -> str:
-        """Write a Spark pipeline below the stage's folder; see `Fitting`."""
-        uri = f"{self._stage.folder}/untuned"
-        self._whole(model).write().save(uri)
-        return uri
-
-    def log(self, model: Transformer) -> str:
-        """Log a Spark pipeline; see `Fitting`."""
-        return log_whole(
-            self._stage,
-            self._rows.sparkSession,
-            self._trainer,
-            "mlflow.spark",
-            mlflow.spark.save_model,
-            spark_model=self._whole(model),
-            code_paths=[str(path) for path in self._trainer.model_code],
-            dfs_tmpdir=f"{self._stage.folder}/mlflow",
-        )
-
-    def _whole(self, model: Transformer) -> PipelineModel:
-        return whole_model(self._features, model, self._profile["classes"])
 
 
 class FitAndScore:
     """Fits with the experiment's trainer and scores on rows that the fit has not seen."""
 
     def __init__(
-        self, experiment: Experiment, trainer: ClusterTrainer, rows: Rows, share: Parameters | None = None
+        self,
+        experiment: Experiment,
+        trainer: ClusterTrainer,
+        rows: Rows,
+        share: Parameters | None = None,
+        models: ClusterModels | None = None,
+        autolog: Autolog | None = None,
     ) -> None:
         self._experiment, self._trainer, self._rows, self._share = experiment, trainer, rows, share or {}
+        self._models, self._autolog = models, autolog
         self._measures_size = SIZE in constrained_measures(experiment.search)
 
     def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
@@ -152,11 +141,10 @@ class FitAndScore:
             **self._trainer.safer(attempt.rung),
         }
         metric = METRICS[search.metric]
-        return measure_folds(
-            lambda fold: self._measure(parameters, fold), metric, pruning_bars(search, metric, attempt.earlier)
-        )
+        bars = pruning_bars(search, metric, attempt.earlier)
+        return measure_folds(lambda fold: self._measure(parameters, fold, attempt), metric, bars)
 
-    def _measure(self, parameters: Parameters, fold: int) -> dict[str, float]:
+    def _measure(self, parameters: Parameters, fold: int, attempt: Attempt) -> dict[str, float]:
         experiment, classes = self._experiment, self._rows.classes
         fit_rows, all_rows = self._rows.train, self._rows.all
         if isinstance(experiment.search.validation, CrossValidation):
@@ -164,7 +152,10 @@ class FitAndScore:
             fit_rows = all_rows.where(F.col(FOLD) != fold)
         started = time.monotonic()
         watched = self._early_stopping(all_rows.where(F.col(SPLIT) == "validation"))
-        model = self._trainer.fit(fit_rows, parameters, experiment.problem, classes, experiment.search.seed, watched)
+        with self._autolog.around_fit(attempt.run_id.result()) if self._autolog else nullcontext():
+            model = self._trainer.fit(
+                fit_rows, parameters, experiment.problem, classes, experiment.search.seed, watched
+            )
         fitted = time.monotonic()
         scored = model.transform(all_rows)
         metrics = score_splits(scored, experiment.problem, classes, scored_by(experiment.search))
@@ -174,6 +165,8 @@ class FitAndScore:
         metrics["score_ms_per_row"] = (time.monotonic() - fitted) * 1000 / max(1, self._rows.count)
         if self._measures_size:
             metrics[SIZE] = self._trainer.model_size(model) / 2**20
+        if self._models and experiment.search.log_models == "all":
+            self._models.log(model, attempt.run_id.result())
         return metrics
 
     def _early_stopping(self, validation_rows: DataFrame) -> EarlyStopping | None:

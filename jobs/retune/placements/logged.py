@@ -1,4 +1,4 @@
-"""The challenger as MLflow keeps it: whole, with signature, example and requirements, and logged once."""
+"""A model as MLflow keeps it: whole, with signature, example and requirements."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from mlflow.types import ColSpec, Schema
 from pyspark.sql import SparkSession
 
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
-from retune.registry import version_of_run
 from retune.spark import quote, read_parquet
 from retune.tracking import mlflow_schema
+from retune.trainers import load_trainer
 from retune.trainers.base import Trainer
 
 _EXAMPLE_ROWS = 5
 
 
 def log_whole(
-    stage: Stage, spark: SparkSession, trainer: Trainer, flavor: str, save_model: Callable[..., None], **model: Any
+    stage: Stage,
+    run_id: str,
+    spark: SparkSession,
+    flavor: str,
+    save_model: Callable[..., None],
+    **model: Any,
 ) -> str:
-    """Log the challenger with all that is needed to use it elsewhere; return its URI.
-
-    A retry finds the version that an earlier attempt registered, and with it a model logged in whole.
+    """Log a model with all that is needed to use it elsewhere; return its URI.
 
     Args:
-        stage: Retrain.
+        stage: Fitted it.
+        run_id: The MLflow run it belongs to.
         spark: The session.
-        trainer: Fitted the model.
         flavor: MLflow's module for models of its kind.
         save_model: That module's.
         model: What `save_model` needs of its own: the model first of all.
     """
-    registered = version_of_run(stage.client, stage.experiment.dag_id, stage.run_id)
-    if registered:
-        return str(registered.source)
 
     def save(validate_serving_input: bool, **arguments: Any) -> None:  # noqa: ARG001 - means `Model.log`
         save_model(**arguments)
 
-    mlflow.start_run(run_id=stage.run_id, log_system_metrics=False)
+    mlflow.start_run(run_id=run_id, log_system_metrics=False)
     try:
         info = Model.log(
             artifact_path=None,
@@ -52,13 +52,13 @@ def log_whole(
             flavor_name=flavor,
             # MLflow would serve the example from what it has just written, a second at every run: a test does that.
             validate_serving_input=False,
-            pip_requirements=requirements_of(trainer),
+            pip_requirements=requirements_of(load_trainer(stage.experiment.model.trainer)),
             metadata=metadata_of(stage),
             **_contract(stage, spark),
             **model,
         )
     finally:
-        mlflow.end_run("RUNNING")  # not FINISHED, as `with` would have it: only the job knows when it is
+        mlflow.end_run("RUNNING")  # not FINISHED, as `with` would have it: the run goes on
     return str(info.model_uri)
 
 

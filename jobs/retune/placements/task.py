@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from retune.experiment import Experiment
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
+from retune.placements.autolog import autolog_of
 from retune.placements.base import Fitting, Trials
 from retune.placements.objective import pruning_bars
 from retune.placements.task_model import TaskModels, check_features
@@ -36,7 +37,9 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
     with shared(spark, table, _name(stage)) as files:
         del table  # the tasks have files of their own
         cpus = task_cpus(spark)
-        trial = TaskTrial(stage.experiment, files, len(stage.artifact("ingest", PROFILE)["classes"]), cpus)
+        trial = TaskTrial(
+            stage.experiment, files, stage.artifact("ingest", PROFILE)["classes"], cpus, autolog_of(stage)
+        )
         parallel = choose_parallel(
             stage.experiment.search.parallel_trials, spark.sparkContext.defaultParallelism // cpus
         )
@@ -46,7 +49,8 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
             from retune.placements.spark_trials import run_spark_trials  # brings all of Hyperopt
 
             own = partial(run_spark_trials, spark, stage, trial, parallel)
-        objective = TaskObjective(spark, trial)
+        models = TaskModels(stage, spark) if stage.experiment.search.log_models == "all" else None
+        objective = TaskObjective(spark, trial, models)
         objective.warm_up(parallel)
         yield Trials(objective, parallel, sizes, objective.warm_up, own)
 
@@ -56,8 +60,8 @@ def fitting(spark: SparkSession, stage: Stage) -> Iterator[Fitting]:
     """Share train and validation rows; a fit has all the cores of an executor, for it is alone; see `Placement`."""
     table, classes = read_table(spark, stage), stage.artifact("ingest", PROFILE)["classes"]
     with shared(spark, table, _name(stage)) as files:
-        trial = TaskTrial(stage.experiment, files, len(classes), Slots.of(spark).cores)
-        yield TaskFitting(stage, spark, trial, classes, len(table.labels))
+        trial = TaskTrial(stage.experiment, files, classes, Slots.of(spark).cores)
+        yield TaskFitting(stage, spark, trial, len(table.labels))
 
 
 def choose_parallel(wanted: int | None, slots: int) -> int:
@@ -73,8 +77,8 @@ def choose_parallel(wanted: int | None, slots: int) -> int:
 class TaskObjective:
     """Tries a setting in one Spark task."""
 
-    def __init__(self, spark: SparkSession, trial: TaskTrial) -> None:
-        self._spark, self._trial = spark, trial
+    def __init__(self, spark: SparkSession, trial: TaskTrial, models: TaskModels | None = None) -> None:
+        self._spark, self._trial, self._models = spark, trial, models
         self._lost = 0  # Python workers that went with their task
 
     def warm_up(self, workers: int | None = None) -> None:
@@ -92,7 +96,8 @@ class TaskObjective:
         parameters = {**experiment.model.fixed, **flatten(setting)}
         bars = pruning_bars(experiment.search, METRICS[experiment.search.metric], attempt.earlier)
         try:
-            outcome = run_in_task(self._spark, try_setting, self._trial, parameters, bars)
+            run_id = attempt.run_id.result() if self._trial.autolog else None
+            outcome = run_in_task(self._spark, try_setting, self._trial, parameters, bars, run_id)
         except Exception:
             self._lost += 1
             raise
@@ -100,19 +105,21 @@ class TaskObjective:
             raise Pruned(outcome.pruned, outcome.metrics)
         if outcome.error:
             raise TrialFailed(outcome.error)
+        if self._models and outcome.model is not None:
+            self._models.log(outcome.model, attempt.run_id.result())
         return dict(outcome.metrics)
 
 
 class TaskFitting(TaskModels):
     """Fits one model after another, each in a task; see `Fitting`."""
 
-    def __init__(self, stage: Stage, spark: SparkSession, trial: TaskTrial, classes: list[Any], rows: int) -> None:
+    def __init__(self, stage: Stage, spark: SparkSession, trial: TaskTrial, rows: int) -> None:
         super().__init__(stage, spark)
-        self._trial, self._classes, self.rows = trial, classes, rows
+        self._trial, self.rows = trial, rows
 
     def fit(self, parameters: Parameters) -> Any:
         """Fit on all rows; see `Fitting`."""
-        return run_in_task(self._spark, fit_whole, self._trial, parameters, self._classes)
+        return run_in_task(self._spark, fit_whole, self._trial, parameters)
 
 
 def _name(stage: Stage) -> str:

@@ -30,7 +30,6 @@ from retune.trainers.base import PREDICTION, PROBABILITY
 _AS: dict[str, Any] = {"serialization_format": "cloudpickle"}
 _CHECKED_ROWS = 1000
 _SCORED = "retune_scored"
-_UNTUNED = "untuned"
 
 
 class TaskModels:
@@ -41,7 +40,7 @@ class TaskModels:
         self._trainer = load_trainer(stage.experiment.model.trainer)
         self._features = features_of(stage)
 
-    def save(self, model: Any) -> str:
+    def save(self, model: Any, name: str) -> str:
         """Log a scikit-learn model below the run's artifacts; see `Fitting`."""
         with tempfile.TemporaryDirectory() as folder:
             mlflow.sklearn.save_model(
@@ -51,15 +50,15 @@ class TaskModels:
                 metadata=metadata_of(self._stage),
                 **_AS,
             )
-            self._stage.client.log_artifacts(self._stage.run_id, f"{folder}/model", _UNTUNED)
-        return f"runs:/{self._stage.run_id}/{_UNTUNED}"
+            self._stage.client.log_artifacts(self._stage.run_id, f"{folder}/model", name)
+        return f"runs:/{self._stage.run_id}/{name}"
 
-    def log(self, model: Any) -> str:
+    def log(self, model: Any, run_id: str) -> str:
         """Log a scikit-learn pipeline; see `Fitting`."""
         return log_whole(
             self._stage,
+            run_id,
             self._spark,
-            self._trainer,
             "mlflow.sklearn",
             mlflow.sklearn.save_model,
             sk_model=self._whole(model),

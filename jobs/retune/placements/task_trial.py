@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retune.data.table import Table, TableFiles
 from retune.experiment import Experiment
@@ -25,6 +26,9 @@ from retune.space import Parameters
 from retune.trainers import load_trainer
 from retune.trainers.base import TaskTrainer
 
+if TYPE_CHECKING:
+    from retune.placements.autolog import Autolog  # brings MLflow, which a worker without it does not load
+
 
 @dataclass(frozen=True)
 class Split:
@@ -38,21 +42,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended in its task: measures, and why it failed or was pruned."""
+    """How a trial ended in its task: measures, why it failed or was pruned, and the model where that is to be kept."""
 
     metrics: dict[str, float]
     error: str | None = None
     pruned: str | None = None
+    model: Any = None
 
 
 @dataclass(frozen=True)
 class TaskTrial:
-    """All that the trials of a search have in common."""
+    """All that the trials of a search have in common; the classes are as the data spell them."""
 
     experiment: Experiment
     files: TableFiles
-    classes: int
+    classes: list[Any]
     threads: int
+    autolog: Autolog | None = None
 
 
 def import_all(trial: TaskTrial) -> None:
@@ -61,30 +67,49 @@ def import_all(trial: TaskTrial) -> None:
     open_shared(trial.files)
 
 
-def try_setting(trial: TaskTrial, parameters: Parameters, bars: list[float | None]) -> Outcome:
-    """Fit and score one setting; whatever goes wrong in it is an outcome, so that Spark tries no task again for it."""
+def try_setting(
+    trial: TaskTrial, parameters: Parameters, bars: list[float | None], run_id: str | None = None
+) -> Outcome:
+    """Fit and score one setting; whatever goes wrong in it is an outcome, so that Spark tries no task again for it.
+
+    Args:
+        trial: What all trials have in common.
+        parameters: What the models are fitted with.
+        bars: See `pruning_bars`; one a fold.
+        run_id: The trial's run, where fits are autologged.
+    """
+    search, model = trial.experiment.search, None
+
+    def measure(fold: int) -> dict[str, float]:
+        nonlocal model
+        with trial.autolog.around_fit(run_id) if trial.autolog and run_id else nullcontext():
+            metrics, model = _measure(trial, table, parameters, fold)
+        return metrics
+
     try:
         table = open_shared(trial.files)
-        metric = METRICS[trial.experiment.search.metric]
-        return Outcome(measure_folds(lambda fold: _measure(trial, table, parameters, fold), metric, bars))
+        metrics = measure_folds(measure, METRICS[search.metric], bars)
+        return Outcome(metrics, model=spell(model, trial.classes) if search.log_models == "all" else None)
     except Pruned as pruned:
         return Outcome(pruned.metrics, pruned=str(pruned))
     except Exception as error:
         return Outcome({}, error=f"{type(error).__name__}: {error}")
 
 
-def _measure(trial: TaskTrial, table: Table, parameters: Parameters, fold: int) -> dict[str, float]:
+def _measure(trial: TaskTrial, table: Table, parameters: Parameters, fold: int) -> tuple[dict[str, float], Any]:
     train, validation = table.split(fold)
     own = trial.experiment.search.objective
     if own is not None:
-        split = Split(train, validation, trial.classes, trial.threads)
+        split = Split(train, validation, len(trial.classes), trial.threads)
         function = load_function("search.objective", own)
-        return read_returned(function(parameters, split), METRICS[trial.experiment.search.metric])
+        return read_returned(function(parameters, split), METRICS[trial.experiment.search.metric]), None
     return fit_and_score(trial, train, validation, parameters)
 
 
-def fit_and_score(trial: TaskTrial, train: Table, validation: Table, parameters: Parameters) -> dict[str, float]:
-    """Return train and validation metrics, how long fit and scoring took, and what constraints hang on."""
+def fit_and_score(
+    trial: TaskTrial, train: Table, validation: Table, parameters: Parameters
+) -> tuple[dict[str, float], Any]:
+    """Return train and validation metrics, how long fit and scoring took, what constraints hang on; and the model."""
     experiment, search = trial.experiment, trial.experiment.search
     trainer = _task_trainer(experiment)
     started = time.monotonic()
@@ -103,7 +128,9 @@ def fit_and_score(trial: TaskTrial, train: Table, validation: Table, parameters:
     # Rows are in the order of a hash, so the first of them are a sample; more than this would only cost time.
     sample = train.first(len(validation.labels))
     for name, table in (("train", sample), ("validation", validation)):
-        scores = score_model(model, table.features, table.labels, experiment.problem, trial.classes, scored_by(search))
+        scores = score_model(
+            model, table.features, table.labels, experiment.problem, len(trial.classes), scored_by(search)
+        )
         metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
     rows = len(sample.labels) + len(validation.labels)
     metrics |= {"fit_s": fitted - started, "score_ms_per_row": (time.monotonic() - fitted) * 1000 / rows}
@@ -111,15 +138,30 @@ def fit_and_score(trial: TaskTrial, train: Table, validation: Table, parameters:
         metrics[ROUNDS] = trainer.rounds(model)
     if SIZE in constrained_measures(search):
         metrics[SIZE] = trainer.model_size(model) / 2**20
-    return metrics
+    return metrics, model
 
 
-def fit_whole(trial: TaskTrial, parameters: Parameters, classes: list[Any]) -> Any:
+def spell(model: Any, classes: list[Any]) -> Any:
+    """Return a classifier of the labels 0, 1, … as one of the classes as the data spell them: a vote of one."""
+    import numpy as np
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.preprocessing import LabelEncoder
+
+    if not classes:
+        return model
+    vote = VotingClassifier([("model", model)], voting="soft" if hasattr(model, "predict_proba") else "hard")
+    names = np.asarray(classes)[np.asarray(model.classes_, dtype=int)]
+    vote.le_ = LabelEncoder()
+    vote.estimators_, vote.classes_, vote.le_.classes_ = [model], names, names
+    return vote
+
+
+def fit_whole(trial: TaskTrial, parameters: Parameters) -> Any:
     """Fit one model to all rows, with the classes as the data spell them."""
     import numpy as np
 
     experiment, table = trial.experiment, open_shared(trial.files)
-    labels = np.asarray(classes)[table.labels.astype(int)] if classes else table.labels
+    labels = np.asarray(trial.classes)[table.labels.astype(int)] if trial.classes else table.labels
     rows = Table(table.features, labels, table.parts, table.categories)
     trainer = _task_trainer(experiment)
     return trainer.fit(rows, parameters, experiment.problem, experiment.search.seed, trial.threads)

@@ -165,8 +165,10 @@ class _Search:
         number = next(n for n in numbers if n not in self._ended and n not in self._running)
         self._propose(number)
         setting, started_at = self._proposed[number], time.time()
-        self._plan.thread(target=self._try, args=(number, setting, self.trials), daemon=True).start()
+        attempt = Attempt(earlier=self.trials)
+        self._plan.thread(target=self._try, args=(number, setting, attempt), daemon=True).start()
         run_id = self._tracker.start(number, setting)
+        attempt.run_id.set_result(run_id)
         self._running[number] = Trial(number, setting, run_id, None, started_at=started_at)
 
     def _propose(self, number: int) -> None:
@@ -181,11 +183,11 @@ class _Search:
                 given = self._plan.points[each] if each < len(self._plan.points) else None
                 self._proposed[each] = given if given is not None else self._engine.propose(self._after + each)
 
-    def _try(self, number: int, setting: Setting, earlier: Sequence[Trial]) -> None:
+    def _try(self, number: int, setting: Setting, first: Attempt) -> None:
         """What a trial's thread does; it must not end without an outcome."""
         started = time.monotonic()
         try:
-            result: dict[str, float] | BaseException = self._measure(number, setting, earlier)
+            result: dict[str, float] | BaseException = self._measure(number, setting, first)
         except BaseException as error:  # the search's thread decides what it means
             result = error
         self._outcomes.put(_Outcome(number, result, time.monotonic() - started))
@@ -202,17 +204,17 @@ class _Search:
         del self._running[trial.number]
         self._ended[trial.number] = self._unreported = trial
 
-    def _measure(self, number: int, setting: Setting, earlier: Sequence[Trial]) -> dict[str, float]:
+    def _measure(self, number: int, setting: Setting, first: Attempt) -> dict[str, float]:
         """Try a setting, and again where the cluster is to blame."""
         for rung in range(self._plan.infra_retries):
             try:
-                return self._objective(setting, Attempt(rung, earlier))
+                return self._objective(setting, replace(first, rung=rung))
             except Exception as error:
                 if isinstance(error, (RetuneError, Pruned)) or not is_infrastructure(error):
                     raise
                 text = root_cause(error).partition("\n")[0][:300]
                 log.warning("trial %d: trouble in the infrastructure, trying again: %s", number, text)
-        return self._objective(setting, Attempt(self._plan.infra_retries, earlier))
+        return self._objective(setting, replace(first, rung=self._plan.infra_retries))
 
     def _judge(self, trial: Trial, result: dict[str, float] | Exception) -> Trial:
         """Whatever a fit raises fails its trial, never the search."""

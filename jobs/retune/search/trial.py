@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,10 +60,12 @@ class Attempt:
     Attributes:
         rung: 0 at first; higher after each time the cluster let the trial down, for ever safer ways to fit.
         earlier: The trials that have ended, in order.
+        run_id: The trial's run in the tracker, which is made while the trial is under way.
     """
 
     rung: int = 0
     earlier: Sequence[Trial] = ()
+    run_id: Future[str] = field(default_factory=Future)
 
 
 class Objective(Protocol):

@@ -43,7 +43,8 @@ def run(stage: Stage) -> None:
             "untuned": score_test(untuned.transform(raw), experiment.problem, len(classes)),
             "challenger": score_test(scored, experiment.problem, len(classes)),
         }
-        champion, unusable = _score_champion(stage, raw, scores, classes)
+        registered = experiment.search.log_models != "none"
+        champion, unusable = _score_champion(stage, raw, scores, classes) if registered else (None, None)
         _log_plot(stage, scored, classes)
     values = {
         f"{model}_test_{name}": v
@@ -52,6 +53,9 @@ def run(stage: Stage) -> None:
         if math.isfinite(v)
     }
     stage.log_metrics(values)
+    if not registered:
+        log.info("search.log_models = none: there is no challenger in the registry, and no champion is decided on")
+        return
     decision = _decide_once(stage, scores, champion, unusable)
     stage.ensure_current()
     registry.apply(stage.client, experiment.dag_id, decision)

@@ -7,7 +7,7 @@ import logging
 
 from retune.handoff import Stage
 from retune.placements import load_placement
-from retune.registry import register_challenger
+from retune.registry import register_challenger, version_of_run
 from retune.space import flatten
 from retune.spark import spark_session
 from retune.trainers import load_trainer
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def run(stage: Stage) -> None:
-    """Publish `challenger` (version in the registry), `challenger_model` and `untuned_model` (URIs)."""
+    """Publish `challenger_model` and `untuned_model` (URIs) and, if registered, `challenger` (its version)."""
     experiment = stage.experiment
     trainer = load_trainer(experiment.model.trainer)
     best = {**experiment.model.fixed, **flatten(json.loads(stage.output("tune", "best_setting")))}
@@ -27,11 +27,16 @@ def run(stage: Stage) -> None:
         with load_placement(trainer.placement).fitting(spark, stage) as fitting:
             stage.log_metrics({"fit_rows": fitting.rows})
             log.info("fitting the best setting: %s", best)
-            tuned = fitting.fit(best)
+            challenger = fitting.fit(best)
             log.info("fitting the untuned setting: %s", experiment.untuned_parameters)
-            untuned_uri = fitting.save(fitting.fit(experiment.untuned_parameters))
-            model_uri = fitting.log(tuned)
+            untuned_uri = fitting.save(fitting.fit(experiment.untuned_parameters), "untuned")
+            if experiment.search.log_models == "none":
+                stage.publish(challenger_model=fitting.save(challenger, "challenger"), untuned_model=untuned_uri)
+                return
+            # An earlier attempt may have come so far.
+            registered = version_of_run(stage.client, experiment.dag_id, stage.run_id)
+            model_uri = str(registered.source) if registered else fitting.log(challenger, stage.run_id)
     stage.ensure_current()
-    challenger = register_challenger(stage.client, experiment.dag_id, model_uri, stage.run_id)
-    log.info("registered %s version %s as challenger", experiment.dag_id, challenger)
-    stage.publish(challenger=challenger, challenger_model=model_uri, untuned_model=untuned_uri)
+    version = register_challenger(stage.client, experiment.dag_id, model_uri, stage.run_id)
+    log.info("registered %s version %s as challenger", experiment.dag_id, version)
+    stage.publish(challenger=version, challenger_model=model_uri, untuned_model=untuned_uri)

@@ -50,6 +50,7 @@ class Trainer(ABC):
         requirements: The Python packages that its models need to be loaded, without versions.
         rounds_parameter: The parameter that says how many rounds a fit has, where it can stop early.
         draws: Whether a fit draws random numbers, so that another seed can give another model.
+        mlflow_flavor: MLflow's module that autologs its fits.
         model_code: Folders of Python code that travel with its models.
     """
 
@@ -59,6 +60,7 @@ class Trainer(ABC):
     requirements: tuple[str, ...]
     rounds_parameter: str | None = None
     draws: bool = True
+    mlflow_flavor: str
     model_code: tuple[Path, ...] = ()
 
     @abstractmethod
@@ -110,6 +112,10 @@ class Trainer(ABC):
             raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
         if search.runner == "spark_trials" and self.placement != "task":
             raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
+        side_by_side = (search.parallel_trials or 1) > 1
+        if search.autolog and side_by_side and self.placement == "cluster":
+            raise BadInput("search.autolog = true: MLflow loses fits of one driver that run side by side; "
+                           f"parallel_trials is {search.parallel_trials}, use 1")  # fmt: skip
         if rounds and self.rounds_parameter is None:
             raise BadInput(f"search.early_stopping_rounds = {rounds}: {self.name} cannot stop early; leave it out")
 
@@ -118,6 +124,7 @@ class ClusterTrainer(Trainer):
     """A family whose fit is itself a distributed Spark job."""
 
     placement = "cluster"
+    mlflow_flavor = "pyspark.ml"
 
     @abstractmethod
     def fit(

@@ -19,6 +19,7 @@ class LightGBM(TaskTrainer):
     """`LGBMRegressor` and `LGBMClassifier`; missing values and categories are LightGBM's own business."""
 
     name = "lightgbm"
+    mlflow_flavor = "lightgbm"
     requirements = ("mlflow", "scikit-learn", "lightgbm", "numpy", "pandas")
     rounds_parameter = "n_estimators"
 

@@ -34,6 +34,7 @@ class Sklearn(TaskTrainer):
     """
 
     name = "sklearn"
+    mlflow_flavor = "sklearn"
     requirements = ("mlflow", "scikit-learn", "numpy", "pandas")
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:

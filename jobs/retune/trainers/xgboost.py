@@ -21,6 +21,7 @@ class XGBoost(TaskTrainer):
     """`XGBRegressor` and `XGBClassifier`; a category is an ordered number to it."""
 
     name = "xgboost"
+    mlflow_flavor = "xgboost"
     requirements = ("mlflow", "scikit-learn", "xgboost", "numpy", "pandas")
     rounds_parameter = "n_estimators"
 
