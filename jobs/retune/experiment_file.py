@@ -199,7 +199,8 @@ def _problems(error: ValidationError, root: yaml.MappingNode | None) -> list[Pro
         location: tuple[Any, ...] = item["loc"]
         value: Any = None if item["type"] == "missing" else item["input"]
         if item["type"] == "cross_field":
-            location, value = tuple(str(context["field"]).split(".")), context["value"]
+            field = re.sub(r"\[(\d+)\]", r".options.\1", str(context["field"]))  # of a choice
+            location, value = tuple(field.split(".")), context["value"]
         elif item["type"] == "union_tag_invalid":
             discriminator = str(context["discriminator"]).strip("'")
             location, value = (*location, discriminator), context["tag"]
@@ -272,6 +273,6 @@ def _locate(
 def _child(node: Any, part: Any) -> tuple[Any, Any] | None:
     if isinstance(node, yaml.MappingNode):
         return next(((key, value) for key, value in node.value if key.value == str(part)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
+    if isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
+        return node.value[int(part)], node.value[int(part)]
     return None

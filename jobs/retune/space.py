@@ -80,6 +80,11 @@ def encode(space: Mapping[str, Any], setting: Mapping[str, Any], prefix: str = "
     return point
 
 
+def shown(entry: Distribution) -> str:
+    """Return a distribution as files spell it."""
+    return "{" + ", ".join(f"{name}: {value}" for name, value in entry.model_dump().items()) + "}"
+
+
 def _encode_entry(entry: Any, value: Any, label: str) -> Point:
     if isinstance(entry, (Choice, PChoice)):
         for index, option in enumerate(entry.options):
@@ -90,7 +95,7 @@ def _encode_entry(entry: Any, value: Any, label: str) -> Point:
         raise ValueError(f"{label} = {value!r} is none of its options")
     if isinstance(entry, Distribution):
         if not entry.contains(value):
-            raise ValueError(f"{label} = {value!r} lies outside {entry!r}")
+            raise ValueError(f"{label} = {value!r} lies outside {shown(entry)}")
         return {label: value}
     if isinstance(entry, Mapping):
         if not isinstance(value, Mapping):

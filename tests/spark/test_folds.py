@@ -51,13 +51,23 @@ def test_rows_of_a_group_and_equal_rows_share_a_fold(rows):
 @pytest.mark.parametrize(
     ("validation", "classes", "message"),
     [
-        (CrossValidation(folds=13), ["a", "b", "c", "rare"], r"only 12 different rows of class 'rare'"),
-        (CrossValidation(folds=50, group="group"), [], r"folds = 50: only \d+ of them would have rows"),
+        (CrossValidation(folds=13), ["a", "b", "c", "rare"], r"only 12 different rows with class 'rare'"),
+        (CrossValidation(folds=50, group="group"), [], r"folds = 50: not every fold would have rows, but \d+ of 50"),
     ],
 )
 def test_folds_that_the_rows_cannot_fill_are_refused(rows, validation, classes, message):
     with pytest.raises(BadInput, match=message):
         check_folds(rows, validation, classes, 1)
+
+
+def test_folds_by_group_that_lack_a_class_are_refused(rows):
+    rare = rows.withColumn(LABEL, F.when(F.col("group") < 2, 1.0).otherwise(0.0))
+    by_group = CrossValidation(folds=3, group="group")
+    with pytest.raises(BadInput, match=r"only 2 groups of group with class 'yes' in train and validation"):
+        check_folds(rare, by_group, ["no", "yes"], 1)
+    half = rows.withColumn(LABEL, (F.col("group") < 4).cast("double"))
+    with pytest.raises(BadInput, match=r"folds = 4: not every fold would have rows of each class, but \d of 8 parts"):
+        check_folds(half, CrossValidation(folds=4, group="group"), ["no", "yes"], 1)
 
 
 def test_more_folds_than_rows_are_refused(rows):

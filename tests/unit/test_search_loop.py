@@ -346,8 +346,8 @@ def test_a_trial_that_breaks_a_constraint_is_never_the_best():
 
 
 def test_when_every_trial_is_kept_out_the_reasons_are_told():
-    with pytest.raises(AllTrialsFailed, match=r"none of 2 trials can be the best: 2 × fit_s is nan, not <= 1"):
-        search(gives([1.0, 2.0]), 2, constraints=[("fit_s", "<=", 1.0)])
+    with pytest.raises(AllTrialsFailed, match=r"none of 2 trials can be the best: 2 × validation_rmse is 2, not"):
+        search(gives([2.0, 2.0]), 2, constraints=[("validation_rmse", "<=", 1.0)])
 
 
 def test_too_many_failures_end_the_search_with_their_reasons():
@@ -375,7 +375,7 @@ def test_it_stops_without_progress():
 def test_it_stops_when_a_function_of_hyperopts_form_says_so():
     from hyperopt.early_stop import no_progress_loss
 
-    rule = ("m:f", stop_function(no_progress_loss(2)))
+    rule = ("m:f", stop_function("m:f", no_progress_loss(2)))
     result = search(gives([3.0, 2.0, math.nan, 2.5, 2.6, 0.1]), 6, stop_function=rule)
     assert result.stop_reason == "early_stop: m:f said so"
     assert len(result.trials) < 6
@@ -398,3 +398,16 @@ def test_progress_is_reported_trial_by_trial():
     assert [step["trials"] for step in tracker.progress] == [1, 2, 3]
     assert [step["best_validation_rmse"] for step in tracker.progress] == [2.0, 2.0, 1.0]
     assert ["trial_validation_rmse" in step for step in tracker.progress] == [True, False, True]
+
+
+def test_an_early_stop_function_that_returns_no_pair_is_named():
+    rule = ("m:f", stop_function("m:f", lambda trials: True))
+    with pytest.raises(BadInput, match=r"^search\.early_stop\.function = 'm:f': returned True, not \(stop, args\)"):
+        search(gives([3.0, 2.0]), 2, stop_function=rule)
+
+
+def test_a_constraint_on_what_nothing_measures_ends_the_search_at_once():
+    tracker = MemoryTracker()
+    with pytest.raises(BadInput, match=r'^search\.constraints: "profitt <= 5": profitt was not measured, but valid'):
+        search(gives([3.0, 2.0]), 2, constraints=[("profitt", "<=", 5.0)], tracker=tracker)
+    assert len(tracker.history()) == 1

@@ -140,7 +140,7 @@ def test_a_constant_is_told_from_an_equal_one_of_another_type():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate": 0.6}, r"^rate = 0\.6 lies outside LogUniform\(low=0\.001, high=0\.5"),
+        ({"rate": 0.6}, r"^rate = 0\.6 lies outside {low: 0\.001, high: 0\.5"),
         ({"rate": True}, "^rate = True lies outside"),
         ({"rate": math.nan}, "^rate = nan lies outside"),
         ({"rate": "0.1"}, "^rate = '0.1' lies outside"),

@@ -37,23 +37,24 @@ def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[obje
     """Refuse folds that the rows cannot fill.
 
     Raises:
-        BadInput: There are more folds than rows, groups, or rows of a class.
+        BadInput: There are more folds than rows, groups, or rows or groups of a class; or a fold would lack rows, or
+            those of a class.
     """
     unit = quote(validation.group) if validation.group else ROW_ID
-    counted = rows.groupBy(*[LABEL] if classes and not validation.group else []).agg(
-        F.count_distinct(unit).alias("units")
-    )
+    counted = rows.groupBy(*[LABEL] if classes else []).agg(F.count_distinct(unit).alias("units"))
     for row in counted.collect():
         if row["units"] < validation.folds:
-            of_class = f" of class {classes[int(row[LABEL])]!r}" if LABEL in row.asDict() else ""
-            what = f"groups of {validation.group}" if validation.group else f"different rows{of_class}"
+            what = f"groups of {validation.group}" if validation.group else "different rows"
+            of_class = f" with class {classes[int(row[LABEL])]!r}" if classes else ""
             raise BadInput(
-                f"search.validation.folds = {validation.folds}: there are only {row['units']} {what} in train and "
-                "validation together; use fewer folds"
+                f"search.validation.folds = {validation.folds}: there are only {row['units']} {what}{of_class} in "
+                "train and validation together; use fewer folds"
             )
-    filled = assign_folds(rows, validation, len(classes), seed).select(FOLD).distinct().count()
-    if filled < validation.folds:
+    parts = assign_folds(rows, validation, len(classes), seed).groupBy(FOLD, *[LABEL] if classes else []).count()
+    filled, wanted = parts.count(), validation.folds * max(1, len(classes))
+    if filled < wanted:
+        of_class = " of each class" if classes else ""
         raise BadInput(
-            f"search.validation.folds = {validation.folds}: only {filled} of them would have rows; use fewer folds, "
-            "or another split.seed"
+            f"search.validation.folds = {validation.folds}: not every fold would have rows{of_class}, but "
+            f"{filled} of {wanted} parts; use fewer folds, or another split.seed"
         )

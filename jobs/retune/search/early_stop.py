@@ -6,16 +6,27 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from retune.errors import BadInput
 from retune.search.trial import Trial
 
 
-def stop_function(function: Callable[..., tuple[bool, list[Any]]]) -> Callable[[Sequence[Trial]], bool]:
-    """Return a rule that asks `function(trials, *args)`, which gets Hyperopt's `Trials` and its own last `args`."""
+def stop_function(name: str, function: Callable[..., Any]) -> Callable[[Sequence[Trial]], bool]:
+    """Return a rule that asks `function(trials, *args)`, which gets Hyperopt's `Trials` and its own last `args`.
+
+    Raises:
+        BadInput: By the rule: the function, whose import path is `name`, returned no pair.
+    """
     args: list[Any] = []
 
     def stop(trials: Sequence[Trial]) -> bool:
         nonlocal args
-        said, args = function(_to_hyperopt(trials), *args)
+        returned = function(_to_hyperopt(trials), *args)
+        if not (isinstance(returned, Sequence) and len(returned) == 2):
+            raise BadInput(
+                f"search.early_stop.function = {name!r}: returned {returned!r}, not (stop, args): whether to stop, and "
+                "the list of arguments of its next call"
+            )
+        said, args = returned
         return bool(said)
 
     return stop

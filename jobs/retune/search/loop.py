@@ -7,11 +7,12 @@ import math
 import operator
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
+from typing import TypeAlias
 
-from retune.errors import AllTrialsFailed, RetuneError, TrialHung, root_cause
+from retune.errors import AllTrialsFailed, BadInput, RetuneError, TrialHung, root_cause
 from retune.metrics import Metric
 from retune.search.engine import Engine
 from retune.search.failures import is_infrastructure
@@ -20,6 +21,8 @@ from retune.search.trial import Attempt, Objective, Pruned, Tracker, Trial, Tria
 from retune.space import Setting
 
 log = logging.getLogger(__name__)
+Constraint: TypeAlias = tuple[str, str, float]
+"""A measure, `<=` or `>=`, and a bound."""
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
 
 
@@ -33,7 +36,7 @@ class Plan:
         points: Settings that are tried first, as trials 0, 1, ….
         queue: How many settings are proposed at once, from the same history.
         infra_retries: Further tries of a setting that the cluster let down.
-        constraints: (measure, `<=` or `>=`, bound): what the best trial must keep.
+        constraints: What the best trial must keep.
         parallel: How many trials run side by side.
         thread: Makes the threads they run in; PySpark's own kind takes the caller's Spark properties along.
     """
@@ -43,16 +46,18 @@ class Plan:
     points: Sequence[Setting] = ()
     queue: int = 1
     infra_retries: int = 0
-    constraints: Sequence[tuple[str, str, float]] = ()
+    constraints: Sequence[Constraint] = ()
     parallel: int = 1
     thread: type[threading.Thread] = threading.Thread
 
-    def broken_constraint(self, metrics: dict[str, float]) -> str | None:
-        """Return which constraint what was measured breaks, or None."""
-        for measure, relation, bound in self.constraints:
-            if not _RELATIONS[relation](metrics.get(measure, math.nan), bound):
-                return f"{measure} is {metrics.get(measure, math.nan):.6g}, not {relation} {bound:g}"
-        return None
+
+def broken_constraint(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
+    """Return which constraint what was measured breaks, or None."""
+    for measure, relation, bound in constraints:
+        value = metrics.get(measure, math.nan)
+        if not _RELATIONS[relation](value, bound):
+            return f"{measure} is {value:.6g}, not {relation} {bound:g}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def run_search(
         engine.tell(trial.number, trial.setting, trial.loss)
     search = _Search(engine, objective, tracker, plan, history, after=len(warm))
     if history:
-        log.info("resuming after %d trials", len(history))
+        log.info("resuming after %d trial%s", len(history), "" if len(history) == 1 else "s")
     reason = search.run()
     log.info("search stopped: %s", reason)
     best = best_of(search.trials)
@@ -196,11 +201,14 @@ class _Search:
         trial = replace(self._running[outcome.number], duration_s=outcome.duration_s)
         result = outcome.result
         if isinstance(result, TrialHung):
+            log.error("trial %d  FAILED: %s  %s", trial.number, result, trial.setting)
             self._tracker.end(replace(trial, error=str(result)))
         if isinstance(result, RetuneError) or (isinstance(result, BaseException) and not isinstance(result, Exception)):
             raise result
         trial = self._judge(trial, result)
         self._tracker.end(trial)
+        if trial.error is None and not isinstance(result, Exception):
+            self._check_measures(result)
         del self._running[trial.number]
         self._ended[trial.number] = self._unreported = trial
 
@@ -230,9 +238,18 @@ class _Search:
             return replace(trial, error=f"{name} was not measured, but {', '.join(metrics) or 'nothing'}")
         if not math.isfinite(metrics[name]):
             return replace(trial, error=f"{name} is {metrics[name]}, not a finite number")
-        if broken := self._plan.broken_constraint(metrics):
+        if broken := broken_constraint(self._plan.constraints, metrics):
             return replace(trial, kept_out=broken)
         return replace(trial, loss=self._plan.metric.loss(metrics[name]))
+
+    def _check_measures(self, metrics: Mapping[str, float]) -> None:
+        """End the search where a trial lacks what a constraint is about and none before had it: none ever will."""
+        for measure, relation, bound in self._plan.constraints:
+            if measure not in metrics and not any(measure in trial.metrics for trial in self.trials):
+                raise BadInput(
+                    f'search.constraints: "{measure} {relation} {bound:g}": {measure} was not measured, '
+                    f"but {', '.join(metrics)}"
+                )
 
     def _report(self) -> None:
         trial, self._unreported = self._unreported, None

@@ -145,22 +145,25 @@ def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Obje
 
 def _build_plan(stage: Stage, earlier: WarmStart, parallel: int) -> Plan:
     experiment, search = stage.experiment, stage.experiment.search
-    known = [trial.setting for trial in earlier.trials if trial.loss is not None]
-    points = [point for point in [*experiment.points_to_evaluate, *earlier.points] if point not in known]
+    wanted = [*experiment.points_to_evaluate, *earlier.points]
+    points = [point for point in wanted if point not in earlier.known]
+    if len(points) < len(wanted):
+        log.info("settings to try first: %d left out, whose measures the warm start tells", len(wanted) - len(points))
     if best := best_of(earlier.trials):
         points.insert(0, best.setting)  # or this search could end worse than the one before
     if search.points_to_evaluate == "champion" and (champion := champion_setting(stage)):
         points.insert(0, champion)
-    early = search.early_stop
+    early, rule = search.early_stop, None
+    if early and early.function:
+        function = load_function("search.early_stop.function", early.function)
+        rule = (early.function, stop_function(early.function, function))
     budget = Budget(
         max_trials=search.trials,
         timeout_s=search.timeout,
         loss_threshold=search.loss_threshold,
         patience=early.trials if early else None,
         minimum_gain=early.minimum_gain if early else 0.0,
-        stop_function=(early.function, stop_function(load_function("search.early_stop.function", early.function)))
-        if early and early.function
-        else None,
+        stop_function=rule,
         max_failed_trials=search.max_failed_trials,
     )
     return Plan(

@@ -17,13 +17,15 @@ from retune.handoff import OUTPUT, Stage
 from retune.metrics import METRICS
 from retune.registry import champion_version
 from retune.run_tree import STAGE, SUPERSEDED_BY, UPSTREAM
+from retune.search.loop import broken_constraint
 from retune.search.trial import Trial, best_of
-from retune.search_section import Search
+from retune.search_section import Search, parse_constraint
 from retune.space import Setting, clip, encode
 from retune.tracking import search_all
 from retune.trial_runs import BASIS, read_trials
 
 log = logging.getLogger(__name__)
+_TAKEN = "taken"
 
 
 @dataclass
@@ -32,11 +34,13 @@ class WarmStart:
 
     Attributes:
         trials: For the engine, numbered below 0, the newest last.
+        known: Settings whose losses are told, so that trying them again would teach nothing.
         points: Settings to try first.
         counts: How many settings were taken, clipped, or left out, and why.
     """
 
     trials: list[Trial] = field(default_factory=list)
+    known: list[Setting] = field(default_factory=list)
     points: list[Setting] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -66,7 +70,7 @@ def learn_from_earlier(stage: Stage, basis: str) -> WarmStart:
             learnt.counts["on other data left out"] = learnt.counts.get("on other data left out", 0) + len(trials)
     learnt.trials = [replace(trial, number=index - len(learnt.trials)) for index, trial in enumerate(learnt.trials)]
     told = ", ".join(f"{count} {what}" for what, count in learnt.counts.items()) or "no trial found"
-    log.info("warm start from %d earlier searches: %s", len(runs), told)
+    log.info("warm start from %d earlier search%s: %s", len(runs), "" if len(runs) == 1 else "es", told)
     return learnt
 
 
@@ -99,13 +103,17 @@ def _earlier_searches(stage: Stage, max_age: int | None) -> list[Run]:
 
 def _take_trials(learnt: WarmStart, trials: Iterable[Trial], search: Search) -> None:
     metric, name = METRICS[search.metric], f"validation_{search.metric}"
+    constraints = [parse_constraint(text) for text in search.constraints]
     for trial in trials:
         setting, what = _fit_in(trial.setting, search)
         learnt.count(what)
         if setting is None:
             continue
         value = trial.metrics.get(name, math.nan)
-        usable = trial.loss is not None and math.isfinite(value)
+        # By the constraints of today, not of then; of a trial that was pruned there is no value.
+        usable = trial.error is None and math.isfinite(value) and not broken_constraint(constraints, trial.metrics)
+        if usable and what == _TAKEN:
+            learnt.known.append(setting)
         learnt.trials.append(replace(trial, setting=setting, loss=metric.loss(value) if usable else None))
 
 
@@ -129,4 +137,4 @@ def _fit_in(setting: Setting, search: Search) -> tuple[Setting | None, str]:
             return clip(search.space, setting), "clipped into the space"
         except ValueError:
             return None, "of another form dropped"
-    return setting, "taken"
+    return setting, _TAKEN
