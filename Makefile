@@ -49,7 +49,7 @@ lint: setup-dev ## check style, types and who imports whom
 format: setup-dev ## put the code into the project's format
 	@$(IN_ENV) ruff check --fix . && ruff format .
 
-bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures, not written down)
+bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures)
 	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
 
 bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, and SparkTrials

@@ -86,7 +86,9 @@ class Figure:
             "goal": self.goal_text,
             "ratio": round(self.ratio, 4),
             "ratios": [round(ratio, 4) for ratio in self.ratios],
-            self.unit: {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
+            "unit": self.unit,
+            "parts": {part: [round(value, 3) for value in values] for part, values in self.parts.items()},
+            "remark": self.remark,
         }
 
 

@@ -43,7 +43,7 @@ class Native:
             f"Placement `cluster` over native LightGBM, {self.title}",
             f"A search of {self.trials} trials (random, untracked) in one warm Spark session, against "
             "`lightgbm.LGBMRegressor` fitting the same settings to the same rows in one warm process, on as many "
-            "threads; both fit, and score train and validation rows. Reading the rows does not count.",
+            "threads; both fit, and score the validation rows and as many train rows. Reading the rows does not count.",
             goal=self.goal,
         )
         ratios: list[float] = []
@@ -56,7 +56,7 @@ class Native:
                     trial.metrics["validation_rmse"] / native
                     for trial, native in zip(result.trials, told["validation_rmse"], strict=True)
                 ]
-            sizes = f"{held.rows.count - held.rows.scored:,} train and {held.rows.scored:,} validation rows"
+            sizes = f"{held.rows.fitted:,} train and {held.rows.count - held.rows.fitted:,} validation rows"
         figure.remark = (
             f"{sizes}. Validation RMSE of retune's fits over native ones, setting by setting: median "
             f"{statistics.median(ratios):.4f}, {min(ratios):.3f} to {max(ratios):.3f}."

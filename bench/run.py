@@ -66,8 +66,7 @@ _SHORT: tuple[Measurement, ...] = (
 _LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle)
 FIGURES: dict[str, Measurement] = {each.NAME: each for each in (*_SHORT, *_LONG)}
 
-_RESULTS = ROOT / "docs"
-_TARGETS = {"benchmarks": "bench", "benchmarks_long": "bench-long"}
+_RESULTS = ROOT / "docs" / "benchmarks.json"
 
 
 def main() -> int:
@@ -79,10 +78,9 @@ def main() -> int:
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
-    summary = [*_summary(figures), *skipped]
-    print("\n".join([*summary, *_details(figures)]))
-    if arguments.only is None:
-        _write("benchmarks_long" if arguments.long else "benchmarks", figures, summary, machine)
+    told = [figure.as_dict() for figure in figures]
+    print("\n".join([*_summary(told), *skipped, *_details(told)]))
+    _write(told, machine)
     return 0
 
 
@@ -99,7 +97,7 @@ def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[s
                 skipped += ["", f"Skipped: {name}. {reason}."]
             else:
                 new = measured if isinstance(measured, list) else [measured]
-                print("\n".join(_summary(new)[2:]), file=sys.stderr, flush=True)
+                print("\n".join(_summary([each.as_dict() for each in new])[2:]), file=sys.stderr, flush=True)
                 figures += new
     return figures, skipped
 
@@ -107,61 +105,56 @@ def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[s
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure retune; see docs/benchmarks.md.")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--only", nargs="+", choices=FIGURES, help="these figures alone, shown but not written down")
+    which.add_argument("--only", nargs="+", choices=FIGURES, help="these figures alone")
     which.add_argument("--long", action="store_true", help=f"those that take long: {', '.join(m.NAME for m in _LONG)}")
     parser.add_argument("--rounds", type=int, help="rounds of each figure; by default as many as it asks for")
     return parser.parse_args()
 
 
-def _summary(figures: list[Figure]) -> list[str]:
+def _summary(figures: list[dict[str, Any]]) -> list[str]:
     lines = ["| figure | ratio | spread | goal | rounds |", "|---|---|---|---|---|"]
     for f in figures:
-        spread = f"{min(f.ratios):.2f} to {max(f.ratios):.2f}"
-        lines.append(f"| {f.title} | **{f.ratio:.2f}** | {spread} | {f.goal_text} | {len(f.ratios)} |")
+        spread = f"{min(f['ratios']):.2f} to {max(f['ratios']):.2f}"
+        lines.append(f"| {f['title']} | **{f['ratio']:.2f}** | {spread} | {f['goal']} | {len(f['ratios'])} |")
     return lines
 
 
-def _details(figures: list[Figure]) -> list[str]:
+def _details(figures: list[dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     for figure in figures:
-        lines += [
-            "",
-            f"## {figure.title}",
-            "",
-            figure.what,
-            "",
-            f"| {figure.unit} | median | spread |",
-            "|---|---|---|",
-        ]
-        for part, values in figure.parts.items():
+        head = [f"| {figure['unit']} | median | spread |", "|---|---|---|"]
+        lines += ["", f"## {figure['title']}", "", figure["what"], "", *head]
+        for part, values in figure["parts"].items():
             lines.append(f"| {part} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
-        if figure.remark:
-            lines += ["", figure.remark]
+        if figure["remark"]:
+            lines += ["", figure["remark"]]
     return lines
 
 
-def _write(name: str, figures: list[Figure], summary: list[str], machine: dict[str, Any]) -> None:
-    result = {"machine": machine, "figures": [figure.as_dict() for figure in figures]}
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    (_RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
-    (_RESULTS / f"{name}.md").write_text("\n".join(_page(name, figures, summary, machine)), encoding="utf-8")
-    print(f"written to docs/{name}.md and docs/{name}.json")
+def _write(figures: list[dict[str, Any]], machine: dict[str, Any]) -> None:
+    """Put the figures of this run in the place of their last ones; those that were not measured stay as they were."""
+    new = {str(figure["name"]) for figure in figures}
+    runs = json.loads(_RESULTS.read_text(encoding="utf-8"))["runs"] if _RESULTS.exists() else []
+    for run in runs:
+        run["figures"] = [figure for figure in run["figures"] if figure["name"] not in new]
+    runs = [*(run for run in runs if run["figures"]), {"machine": machine, "figures": figures}]
+    _RESULTS.write_text(json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _RESULTS.with_suffix(".md").write_text("\n".join(_page(runs)), encoding="utf-8")
+    print("written to docs/benchmarks.md and docs/benchmarks.json")
 
 
-def _page(name: str, figures: list[Figure], summary: list[str], machine: dict[str, Any]) -> list[str]:
+def _page(runs: list[dict[str, Any]]) -> list[str]:
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make {_TARGETS[name]}`; do not edit. Unless it says otherwise, a figure is a ratio of wall times",
-        "measured by turns in one run: the median over rounds of each round's ratio, with the least and the greatest.",
-        "Seconds are this machine's, and its load's; compare the ratios.",
-        f"`{name}.json` beside this page has every round.",
-        "",
-        *summary,
-        "",
-        describe(machine),
+        "Written by `make bench` and `make bench-long`; do not edit. Unless it says otherwise, a figure is a ratio of",
+        "wall times measured by turns in one run: the median over rounds of each round's ratio, with the least and the",
+        "greatest. Seconds are this machine's, and its load's; compare the ratios. `benchmarks.json` beside this page",
+        "has every round.",
     ]
-    return [*lines, *_details(figures), ""]
+    for run in runs:
+        lines += ["", *_summary(run["figures"]), "", describe(run["machine"])]
+    return [*lines, *_details([figure for run in runs for figure in run["figures"]]), ""]
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ from retune.features.tabular import FEATURES
 from retune.handoff import Stage, open_stage
 from retune.placements import load_placement
 from retune.placements.base import Trials
-from retune.placements.cluster import FitAndScore, Rows, _held_rows
+from retune.placements.cluster import _held_rows, plan_fits
+from retune.placements.cluster_trial import FitAndScore, Rows
 from retune.run_tree import end_stage
 from retune.search.engine import build_engine
 from retune.search.loop import Result, run_search
 from retune.search.trial import Tracker, Trial
 from retune.space import Setting
-from retune.spark import Slots
 from retune.stages.tune import _build_plan, _watched
 from retune.stages.warm_start import WarmStart
 from retune.tracking import connect
@@ -99,8 +99,8 @@ class Tuning:
         wanted = experiment.search.parallel_trials
         if self.tasks:
             return replace(self.tasks, parallel=wanted or self.tasks.parallel)
-        share = self.trainer.share(Slots.of(self.spark), wanted or 1)
-        return Trials(FitAndScore(experiment, self.trainer, self.rows, share), wanted or 1, {})
+        plan = plan_fits(self.spark, self.stage, self.trainer, self.rows.fitted, wanted or 1)
+        return Trials(FitAndScore(experiment, self.trainer, self.rows, plan.parameters), wanted or 1, {})
 
 
 def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> DataFrame:

@@ -21,14 +21,19 @@ from retune.trainers.base import PREDICTION, PROBABILITY
 _LEAST_PROBABILITY = 1e-15  # as scikit-learn's log_loss clipped for long
 
 
-def score_splits(scored: DataFrame, problem: Problem, classes: int, metric: str) -> dict[str, float]:
+def score_splits(
+    scored: DataFrame, problem: Problem, classes: int, metric: str, counts: dict[str, int] | None = None
+) -> dict[str, float]:
     """Score each split of one frame, from one aggregation.
+
+    Metrics are rounded to 12 digits: sums of parts hang, in the last few, on which part is done first.
 
     Args:
         scored: With the columns above and `retune_split`.
         problem: What kind of predictions.
         classes: How many classes; 0 for regression.
         metric: The search metric; `auc` needs sorting, so it is computed only when asked for.
+        counts: Is given how many rows each split has.
 
     Returns:
         `<split>_<metric>` for each split in the frame and each metric of the problem.
@@ -36,13 +41,21 @@ def score_splits(scored: DataFrame, problem: Problem, classes: int, metric: str)
     if problem == "regression":
         groups = scored.groupBy(SPLIT).agg(*_regression_sums()).collect()
         per_split = {row[SPLIT]: _regression_metrics(row.asDict()) for row in groups}
+        sizes = {row[SPLIT]: row["rows"] for row in groups}
     else:
         cells = _confusion(scored, SPLIT)
         per_split = {name: classification_metrics(cells[name], classes) for name in cells}
+        sizes = {name: sum(cell["rows"] for cell in cells[name]) for name in cells}
         if metric == "auc":
             for name in per_split:
                 per_split[name]["auc"] = _auc(scored.where(F.col(SPLIT) == name), classes)
-    return {f"{split}_{name}": value for split, metrics in per_split.items() for name, value in metrics.items()}
+    if counts is not None:
+        counts |= sizes
+    return {
+        f"{split}_{name}": float(f"{value:.12g}")
+        for split, metrics in per_split.items()
+        for name, value in metrics.items()
+    }
 
 
 def score_test(scored: DataFrame, problem: Problem, classes: int) -> dict[str, float]:

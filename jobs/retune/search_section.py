@@ -120,12 +120,11 @@ class Search(Section):
     )
     max_grid: int = Field(1000, gt=0, description="A grid of more settings is refused.")
     seed: int = Field(42, ge=0, lt=2**32)
-    parallel_trials: int | None = Field(
+    parallel_trials: Annotated[int, Field(gt=0, le=128)] | Literal["auto"] | None = Field(
         None,
-        gt=0,
-        le=128,
         validation_alias=AliasChoices("parallel_trials", "parallelism"),
-        description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, all slots in tasks.",
+        description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, all slots in tasks; "
+        "auto: as many as use the machine best.",
     )
     placement: Literal["cluster", "task"] | None = Field(None, description="Where trials run; the trainer's, if given.")
     runner: Literal["retune", "spark_trials"] = Field(

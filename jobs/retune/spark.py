@@ -58,6 +58,9 @@ def _start(name: str | None = None) -> SparkSession:
     builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.scheduler.mode", "FAIR")
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
+    log4j: Any = cast(Any, spark._jvm).org.apache.logging.log4j
+    # It warns of every pool that no file describes; trials have pools of their own.
+    log4j.core.config.Configurator.setLevel("org.apache.spark.scheduler.FairSchedulableBuilder", log4j.Level.ERROR)
     return spark
 
 
@@ -143,6 +146,16 @@ class Slots:
         infos = context._jsc.sc().statusTracker().getExecutorInfos()
         executors = max(1, len(infos) - 1)  # the driver is one of them
         return cls(executors, max(1, context.defaultParallelism // executors))
+
+
+def executor_memory(spark: SparkSession) -> int:
+    """Return the bytes that Java may take in an executor; in local mode the driver is the executor."""
+    context = spark.sparkContext
+    text = context.getConf().get("spark.executor.memory", "1g")
+    jvm: Any = context._jvm
+    if str(context.master).startswith("local"):
+        return int(jvm.java.lang.Runtime.getRuntime().maxMemory())
+    return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(text))
 
 
 def task_cpus(spark: SparkSession) -> int:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from retune.data.folds import assign_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.features.tabular import FEATURES
-from retune.placements.cluster import FitAndScore, OwnFunction, Rows
+from retune.placements.cluster_trial import FitAndScore, OwnFunction, Rows
 from retune.placements.objective import summarize_folds
 from retune.search.trial import Attempt, Pruned, Trial
 from retune.search_section import CrossValidation
@@ -32,7 +32,7 @@ def rows(spark):
         F.lit("train").alias(SPLIT),
     )
     held = assign_folds(labelled, FOLDS, 0, 1).coalesce(1).cache()
-    return Rows(held, held, held.count(), 100, 0)
+    return Rows(held, held, held, held.count(), 200, 0)
 
 
 @pytest.fixture

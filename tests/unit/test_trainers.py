@@ -7,6 +7,7 @@ from unit.experiments import SEARCH, build_experiment
 
 from retune.errors import BadInput
 from retune.experiment import Experiment, Model
+from retune.spark import Slots
 from retune.trainers import load_trainer
 from retune.trainers.base import Trainer
 
@@ -61,6 +62,27 @@ def test_autologging_is_refused_where_mlflow_would_lose_fits():
     with pytest.raises(BadInput, match=r"^search\.autolog = true: .* parallel_trials is 2, use 1$"):
         LIGHTGBM.check(build_experiment(search=search))
     LIGHTGBM.check(build_experiment(search=search | {"parallel_trials": 1}))
+
+
+@pytest.mark.parametrize(
+    ("values", "slots", "parallel", "threads", "mode", "at_once"),
+    [
+        (100_000, Slots(1, 2), 1, 1, "bulk", 2),  # a second thread would cost more than it gains
+        (8_000_000, Slots(1, 2), 1, 2, "bulk", 2),
+        (8_000_000, Slots(1, 2), 2, 1, "bulk", 2),
+        (8_000_000, Slots(4, 8), 1, 4, "bulk", 8),  # each executor has its part of the rows
+        (100_000_000, Slots(1, 4), 1, 4, "streaming", 1),
+        (40_000_000, Slots(1, 4), 1, 4, "bulk", 1),
+        (40_000_000, Slots(1, 4), 2, 2, "streaming", 1),
+        (0, Slots(1, 1), 1, 1, "bulk", 1),
+    ],
+)
+def test_synapseml_uses_the_machine_by_what_a_fit_reads(values, slots, parallel, threads, mode, at_once):
+    plan = LIGHTGBM.plan(values, slots, 2**30, parallel)
+    assert plan.parameters == {"numThreads": threads, "dataTransferMode": mode}
+    assert plan.parallel == at_once
+    assert f"{threads} of " in plan.reason
+    assert f"{mode} transfer" in plan.reason
 
 
 def test_an_experiment_with_known_parameters_passes():

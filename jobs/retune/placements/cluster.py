@@ -4,66 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from retune.data.folds import FOLD, assign_folds
-from retune.data.splits import ROW_ID, SPLIT
-from retune.evaluation import score_splits
-from retune.experiment import Experiment
+from retune.data.folds import assign_folds
+from retune.data.splits import SPLIT
 from retune.functions import load_function
-from retune.handoff import PROFILE, Stage
-from retune.metrics import METRICS
-from retune.placements.autolog import Autolog, autolog_of
+from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.placements.autolog import autolog_of
 from retune.placements.base import Fitting, Trials
-from retune.placements.objective import (
-    ROUNDS,
-    SIZE,
-    constrained_measures,
-    measure_folds,
-    pruning_bars,
-    read_returned,
-    scored_by,
-)
-from retune.placements.rows import laid_out, read_split
+from retune.placements.cluster_trial import FitAndScore, OwnFunction, Rows, sampled
+from retune.placements.rows import held_rows, laid_out, read_split, spread
 from retune.placements.spark_model import ClusterModels
-from retune.search.trial import Attempt, Objective
+from retune.search.trial import Objective
 from retune.search_section import CrossValidation
-from retune.space import Parameters, Setting, flatten
-from retune.spark import Slots, task_cpus
+from retune.space import Parameters
+from retune.spark import Slots, executor_memory, task_cpus
 from retune.trainers import load_trainer
-from retune.trainers.base import ClusterTrainer, EarlyStopping
+from retune.trainers.base import ClusterTrainer, FitPlan
 from retune.trial_runs import LAYOUT
 
 log = logging.getLogger(__name__)
-_MOST_WATCHED_ROWS = 10_000  # SynapseML gathers them on the driver
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a search, laid out and held; what a function of the user's own is given.
-
-    Attributes:
-        all: Train and validation rows: `retune_features` (vector), `retune_label` (double), `retune_row_id`,
-            `retune_split`, and with cross-validation `retune_fold`.
-        train: Those a trial is fitted to; with cross-validation all, of which each fit leaves out a fold.
-        count: How many there are.
-        scored: How many of them a fit is scored on.
-        classes: How many classes; 0 for regression.
-    """
-
-    all: DataFrame
-    train: DataFrame
-    count: int
-    scored: int
-    classes: int
+_TRIALS_PER_PARALLEL = 5
 
 
 @contextmanager
@@ -72,23 +40,17 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
     experiment = stage.experiment
     trainer = cast(ClusterTrainer, load_trainer(experiment.model.trainer))
     with _held_rows(spark, stage, trainer) as rows:
-        slots = Slots.of(spark)
-        parallel = _capped(experiment.search.parallel_trials or 1, max(1, slots.cores // task_cpus(spark)))
+        parallel, parameters = _plan_trials(spark, stage, trainer, rows.fitted)
         own = experiment.search.objective
         objective: Objective = FitAndScore(
-            experiment,
-            trainer,
-            rows,
-            trainer.share(slots, parallel),
-            ClusterModels(stage, spark),
-            autolog_of(stage),
+            experiment, trainer, rows, parameters, ClusterModels(stage, spark), autolog_of(stage)
         )
         if own is not None:
             objective = OwnFunction(load_function("search.objective", own), experiment, rows)
         sizes = {
             "fit_partitions": rows.train.rdd.getNumPartitions(),
-            "fit_rows": rows.count - rows.scored,
-            "validation_rows": rows.scored,
+            "fit_rows": rows.fitted,
+            "validation_rows": rows.count - rows.fitted,
         }
         yield Trials(objective, parallel, sizes)
 
@@ -109,84 +71,34 @@ class ClusterFitting(ClusterModels):
         super().__init__(stage, rows.sparkSession)
         self._trainer, self._rows = trainer, rows
         self.rows = rows.count()
+        self._planned = plan_fits(rows.sparkSession, stage, trainer, self.rows, 1).parameters
 
     def fit(self, parameters: Parameters) -> Transformer:
         """Fit on all rows; see `Fitting`."""
         experiment, classes = self._stage.experiment, len(self.classes)
+        parameters = {**self._planned, **parameters}
         return self._trainer.fit(self._rows, parameters, experiment.problem, classes, experiment.search.seed)
 
 
-class FitAndScore:
-    """Fits with the experiment's trainer and scores on rows that the fit has not seen."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        trainer: ClusterTrainer,
-        rows: Rows,
-        share: Parameters | None = None,
-        models: ClusterModels | None = None,
-        autolog: Autolog | None = None,
-    ) -> None:
-        self._experiment, self._trainer, self._rows, self._share = experiment, trainer, rows, share or {}
-        self._models, self._autolog = models, autolog
-        self._measures_size = SIZE in constrained_measures(experiment.search)
-
-    def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
-        search = self._experiment.search
-        parameters = {
-            **self._share,
-            **self._experiment.model.fixed,
-            **flatten(setting),
-            **self._trainer.safer(attempt.rung),
-        }
-        metric = METRICS[search.metric]
-        bars = pruning_bars(search, metric, attempt.earlier)
-        return measure_folds(lambda fold: self._measure(parameters, fold, attempt), metric, bars)
-
-    def _measure(self, parameters: Parameters, fold: int, attempt: Attempt) -> dict[str, float]:
-        experiment, classes = self._experiment, self._rows.classes
-        fit_rows, all_rows = self._rows.train, self._rows.all
-        if isinstance(experiment.search.validation, CrossValidation):
-            all_rows = all_rows.withColumn(SPLIT, F.when(F.col(FOLD) == fold, "validation").otherwise("train"))
-            fit_rows = all_rows.where(F.col(FOLD) != fold)
-        started = time.monotonic()
-        watched = self._early_stopping(all_rows.where(F.col(SPLIT) == "validation"))
-        with self._autolog.around_fit(attempt.run_id.result()) if self._autolog else nullcontext():
-            model = self._trainer.fit(
-                fit_rows, parameters, experiment.problem, classes, experiment.search.seed, watched
-            )
-        fitted = time.monotonic()
-        scored = model.transform(all_rows)
-        metrics = score_splits(scored, experiment.problem, classes, scored_by(experiment.search))
-        metrics["fit_s"] = fitted - started
-        if watched:
-            metrics[ROUNDS] = self._trainer.rounds(model)
-        metrics["score_ms_per_row"] = (time.monotonic() - fitted) * 1000 / max(1, self._rows.count)
-        if self._measures_size:
-            metrics[SIZE] = self._trainer.model_size(model) / 2**20
-        if self._models and experiment.search.log_models == "all":
-            self._models.log(model, attempt.run_id.result())
-        return metrics
-
-    def _early_stopping(self, validation_rows: DataFrame) -> EarlyStopping | None:
-        rounds = self._experiment.search.early_stopping_rounds
-        if rounds is None:
-            return None
-        share = min(1.0, _MOST_WATCHED_ROWS / max(1, self._rows.scored))
-        chosen = F.pmod(F.col(ROW_ID), F.lit(1_000_000)) < int(share * 1_000_000)
-        return EarlyStopping(validation_rows.where(chosen), rounds)
+def plan_fits(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, rows: int, parallel: int) -> FitPlan:
+    """Return how fits to so many rows, so many at once, use the machine."""
+    features = len(stage.artifact("featurize", FEATURE_LIST)["features"])
+    return trainer.plan(rows * features, Slots.of(spark), executor_memory(spark), parallel)
 
 
-class OwnFunction:
-    """Calls a function of the user's, as Hyperopt's `fmin` would, but with the rows as well: a `Rows`."""
-
-    def __init__(self, function: Callable[[Parameters, Rows], Any], experiment: Experiment, rows: Rows) -> None:
-        self._function, self._experiment, self._rows = function, experiment, rows
-
-    def __call__(self, setting: Setting, attempt: Attempt) -> dict[str, float]:
-        parameters = {**self._experiment.model.fixed, **flatten(setting)}
-        return read_returned(self._function(parameters, self._rows), METRICS[self._experiment.search.metric])
+def _plan_trials(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, rows: int) -> tuple[int, Parameters]:
+    """Return how many trials run at once, and what each fit is told of how to use the machine."""
+    slots, wanted = Slots.of(spark), stage.experiment.search.parallel_trials
+    plan = partial(plan_fits, spark, stage, trainer, rows)
+    # Each trial learns from those before, so that a search of few trials should not try many at once.
+    best = max(1, min(plan(1).parallel, stage.experiment.search.trials // _TRIALS_PER_PARALLEL))
+    parallel = _capped(best if wanted == "auto" else wanted or 1, max(1, slots.cores // task_cpus(spark)))
+    if wanted is None and best > 1:
+        log.info("one trial at a time, so that the search repeats itself; parallel_trials: %d would be quicker", best)
+    chosen = plan(parallel)
+    if chosen.reason:
+        log.info("each fit takes %s; model.fixed can say otherwise", chosen.reason)
+    return parallel, chosen.parameters
 
 
 def _capped(parallel: int, slots: int) -> int:
@@ -201,18 +113,20 @@ def _held_rows(spark: SparkSession, stage: Stage, trainer: ClusterTrainer) -> It
     """Lay the rows out and hold them; on resume as the first attempt did, since models hang on it."""
     validation, classes = stage.experiment.search.validation, stage.artifact("ingest", PROFILE)["classes"]
     group = [validation.group] if isinstance(validation, CrossValidation) and validation.group else []
-    splits = {name: read_split(spark, stage, name, group) for name in ("train", "validation")}
+    train, held_out = (read_split(spark, stage, name, group) for name in ("train", "validation"))
     slots = _same_slots(stage, Slots.of(spark))
     if isinstance(validation, CrossValidation):
-        both = splits["train"].unionByName(splits["validation"])
-        folded = assign_folds(both, validation, len(classes), stage.experiment.split.seed)
+        folded = assign_folds(train.unionByName(held_out), validation, len(classes), stage.experiment.split.seed)
         with laid_out(folded, trainer, slots) as held:
             count = held.count()
-            yield Rows(held, held, count, count // validation.folds, len(classes))
-    else:
-        with laid_out(splits["train"], trainer, slots) as train, laid_out(splits["validation"], trainer, slots) as rest:
-            rows = train.unionByName(rest)
-            yield Rows(rows, train, rows.count(), rest.count(), len(classes))
+            yield Rows(held, held, held, count, count - count // validation.folds, len(classes))
+        return
+    with laid_out(train, trainer, slots) as fit_rows:
+        fitted, others = fit_rows.count(), held_out.count()
+        scored = spread(held_out.unionByName(train.where(sampled(others / fitted))), slots)
+        with held_rows(scored) as scored:
+            rows = fit_rows.unionByName(scored.where(F.col(SPLIT) == "validation"))
+            yield Rows(rows, fit_rows, scored, fitted + others, fitted, len(classes))
 
 
 def _same_slots(stage: Stage, slots: Slots) -> Slots:

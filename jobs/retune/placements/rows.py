@@ -17,6 +17,7 @@ from retune.spark import Slots, quote, read_parquet
 from retune.trainers.base import ClusterTrainer
 
 log = logging.getLogger(__name__)
+_ROWS_PER_PARTITION = 5_000
 
 
 def read_split(spark: SparkSession, stage: Stage, split: str, also: Sequence[str] = ()) -> DataFrame:
@@ -34,7 +35,20 @@ def laid_out(rows: DataFrame, trainer: ClusterTrainer, slots: Slots | None = Non
         trainer: Knows how it wants them.
         slots: The cluster to arrange them for; by default the one that is there.
     """
-    held = trainer.layout(rows, slots or Slots.of(rows.sparkSession)).persist(StorageLevel.MEMORY_AND_DISK)
+    with held_rows(trainer.layout(rows, slots or Slots.of(rows.sparkSession))) as held:
+        yield held
+
+
+def spread(rows: DataFrame, slots: Slots) -> DataFrame:
+    """Give each core a partition, if there are rows enough: models predict row by row, on one core a partition."""
+    partitions = max(1, min(slots.executors * slots.cores, rows.count() // _ROWS_PER_PARTITION))
+    return rows.repartition(partitions, ROW_ID) if partitions > 1 else rows.coalesce(1)
+
+
+@contextmanager
+def held_rows(rows: DataFrame) -> Iterator[DataFrame]:
+    """Hold rows, in memory where they fit and on disk where not."""
+    held = rows.persist(StorageLevel.MEMORY_AND_DISK)
     partitions = held.rdd.getNumPartitions()
     log.info("%d rows in %d partition%s", held.count(), partitions, "" if partitions == 1 else "s")
     try:

@@ -40,9 +40,9 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
         trial = TaskTrial(
             stage.experiment, files, stage.artifact("ingest", PROFILE)["classes"], cpus, autolog_of(stage)
         )
-        parallel = choose_parallel(
-            stage.experiment.search.parallel_trials, spark.sparkContext.defaultParallelism // cpus
-        )
+        wanted = stage.experiment.search.parallel_trials
+        slots = spark.sparkContext.defaultParallelism // cpus
+        parallel = choose_parallel(None if wanted == "auto" else wanted, slots)
         log.info("%d trials side by side, %d thread%s each", parallel, cpus, "" if cpus == 1 else "s")
         own = None
         if stage.experiment.search.runner == "spark_trials":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,6 +38,21 @@ class EarlyStopping:
 
     rows: DataFrame
     rounds: int
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How the fits of a search use the machine.
+
+    Attributes:
+        parameters: For each fit.
+        parallel: How many at once would use it best, as far as the trainer knows.
+        reason: For people; empty where there was nothing to choose.
+    """
+
+    parameters: Parameters = field(default_factory=dict)
+    parallel: int = 1
+    reason: str = ""
 
 
 class Trainer(ABC):
@@ -112,7 +127,7 @@ class Trainer(ABC):
             raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
         if search.runner == "spark_trials" and self.placement != "task":
             raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
-        side_by_side = (search.parallel_trials or 1) > 1
+        side_by_side = search.parallel_trials not in (None, 1)
         if search.autolog and side_by_side and self.placement == "cluster":
             raise BadInput("search.autolog = true: MLflow loses fits of one driver that run side by side; "
                            f"parallel_trials is {search.parallel_trials}, use 1")  # fmt: skip
@@ -158,9 +173,16 @@ class ClusterTrainer(Trainer):
         """
         raise NotImplementedError(f"{self.name} has no rounds")
 
-    def share(self, slots: Slots, parallel: int) -> Parameters:
-        """Return parameters for a fit that runs beside others, so that together they use no more than there is."""
-        return {}
+    def plan(self, values: int, slots: Slots, memory: int, parallel: int) -> FitPlan:
+        """Choose how a fit uses the machine; whatever the experiment's own parameters say comes before that.
+
+        Args:
+            values: What a fit reads: rows × features.
+            slots: The cluster.
+            memory: Of an executor, in bytes.
+            parallel: How many fits run at once; together they must use no more than there is.
+        """
+        return FitPlan()
 
     def safer(self, rung: int) -> Parameters:
         """Return parameters for a further try after trouble in the infrastructure: none at rung 0, then ever safer."""

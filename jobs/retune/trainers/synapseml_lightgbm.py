@@ -17,9 +17,11 @@ from retune.features.tabular import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping, FitPlan
 
 _ROWS_PER_TASK = 10_000
+_VALUES_PER_THREAD = 500_000
+_BYTES_PER_VALUE = 16  # two copies of a float64
 _WATCHED = "retune_watched"
 _OURS = frozenset(
     (
@@ -60,9 +62,25 @@ class SynapseMLLightGBM(ClusterTrainer):
                 "or give spark-submit `--packages com.microsoft.azure:synapseml-lightgbm_2.12:1.1.3`"
             ) from error
 
-    def share(self, slots: Slots, parallel: int) -> Parameters:
-        """Each fit takes one task an executor, and of its cores an equal part; see `ClusterTrainer`."""
-        return {"numThreads": max(1, slots.cores // parallel)}
+    def plan(self, values: int, slots: Slots, memory: int, parallel: int) -> FitPlan:
+        """Choose threads and the way of the rows into native memory; see `ClusterTrainer`.
+
+        A fit takes one task an executor, and of its cores at most an equal part. Measured on 2 cores: with 0.1 M values
+        a second thread doubles a fit's time, with 1 M it changes nothing, with 7 M it saves a fifth. Fits side by side
+        with a thread each take at least a quarter less than one after the other at every size, so as many are proposed
+        as memory has room for. Bulk transfer beat streaming at every size; it copies all values twice.
+        """
+        of_executor = values // slots.executors
+        useful = max(1, of_executor // _VALUES_PER_THREAD)
+        threads = min(useful, max(1, slots.cores // parallel))
+        copies = max(1, memory // max(1, of_executor * _BYTES_PER_VALUE))
+        mode = "bulk" if of_executor * _BYTES_PER_VALUE * parallel <= memory else "streaming"
+        reason = (
+            f"{threads} of {max(1, slots.cores // parallel)} threads (one pays for each {_VALUES_PER_THREAD:,} values, "
+            f"and there are {of_executor:,}) and {mode} transfer ({parallel} × "
+            f"{of_executor * _BYTES_PER_VALUE / 2**20:.0f} MB in bulk, of {memory / 2**20:.0f} MB an executor)"
+        )
+        return FitPlan({"numThreads": threads, "dataTransferMode": mode}, min(slots.cores, copies), reason)
 
     def safer(self, rung: int) -> Parameters:
         """Barrier mode, so that all tasks start or none; then a single task, which needs no network. Both in bulk."""
