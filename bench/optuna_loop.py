@@ -23,7 +23,7 @@ def main() -> None:
         model = LGBMRegressor(
             learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
             num_leaves=trial.suggest_int("num_leaves", 8, 63),
-            n_estimators=trial.suggest_int("n_estimators", 20, 100),
+            n_estimators=trial.suggest_int("n_estimators", 100, 400),
             min_child_samples=trial.suggest_int("min_child_samples", 5, 100),
             n_jobs=1,
             random_state=42,

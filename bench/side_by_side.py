@@ -32,7 +32,7 @@ search:
   space:
     learning_rate: {type: loguniform, low: 0.02, high: 0.3}
     num_leaves: {type: uniformint, low: 8, high: 63}
-    n_estimators: {type: uniformint, low: 20, high: 100}
+    n_estimators: {type: uniformint, low: 100, high: 400}
     min_child_samples: {type: uniformint, low: 5, high: 100}
 """
 

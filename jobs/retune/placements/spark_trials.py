@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin
+from hyperopt.exceptions import AllTrialsFailed as NoBestTrial
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
@@ -43,19 +45,20 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
     # Clients do not travel.
     evaluate = partial(_evaluate, uri, replace(stage, client=None), trial)
     found = SparkTrials(parallelism=parallel, spark_session=spark)
-    fmin(
-        evaluate,
-        to_hyperopt(search.space, tagged=True),
-        algo=partial(ALGORITHMS[search.algorithm_name], **search.algorithm_settings),
-        max_evals=search.trials,
-        timeout=search.timeout,
-        loss_threshold=None if search.loss_threshold is None else metric.loss(search.loss_threshold),
-        trials=found,
-        rstate=np.random.default_rng(search.seed),
-        show_progressbar=False,
-        return_argmin=False,
-        verbose=False,
-    )
+    with suppress(NoBestTrial):  # the trials themselves tell why
+        fmin(
+            evaluate,
+            to_hyperopt(search.space, tagged=True),
+            algo=partial(ALGORITHMS[search.algorithm_name], **search.algorithm_settings),
+            max_evals=search.trials,
+            timeout=search.timeout,
+            loss_threshold=None if search.loss_threshold is None else metric.loss(search.loss_threshold),
+            trials=found,
+            rstate=np.random.default_rng(search.seed),
+            show_progressbar=False,
+            return_argmin=False,
+            verbose=False,
+        )
     trials = [replace(document["result"]["trial"], number=document["tid"]) for document in found.trials
               if "trial" in document["result"]]  # fmt: skip
     for each in trials:

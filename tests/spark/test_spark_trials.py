@@ -1,0 +1,65 @@
+"""`runner: spark_trials`: the search as `hyperopt.SparkTrials` runs it, logged from its workers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+from retune import run_tree
+from retune.data.table import Table
+from retune.errors import AllTrialsFailed
+from retune.handoff import Stage
+from retune.placements.spark_trials import run_spark_trials
+from retune.placements.task_rows import shared
+from retune.placements.task_trial import TaskTrial
+from retune.trial_runs import read_trials
+
+DEPTH = {"type": "uniformint", "low": 1, "high": 4}
+SPACE = {
+    "kind": {"type": "choice", "options": [{"max_depth": DEPTH}, {"splitter": "random"}]},
+    "min_samples_leaf": {"type": "uniformint", "low": 1, "high": 9},
+}
+
+
+@pytest.fixture
+def stage(build_experiment, tmp_path, monkeypatch):
+    """A tune stage with a tracking store of its own."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(uri)
+    run = client.create_run(client.create_experiment("e"), tags={run_tree.DAG_RUN: "d", run_tree.ATTEMPT: "1"})
+    experiment = build_experiment(
+        model={"trainer": "sklearn", "fixed": {"estimator": "sklearn.tree.DecisionTreeRegressor"}},
+        search={"metric": "r2", "max_trials": 4, "seed": 1, "runner": "spark_trials", "space": SPACE},
+    )
+    return Stage(client, "tune", run, 1, experiment)
+
+
+@pytest.fixture
+def trial(spark, stage):
+    """What trials share: 80 rows of one feature, which is the label too."""
+    values = np.arange(80.0)
+    table = Table(values.reshape(-1, 1), values, np.where(values % 4 == 0, 0, -1).astype(np.int32))
+    with shared(spark, table, stage.run_id) as files:
+        yield TaskTrial(stage.experiment, files, [], threads=1)
+
+
+def test_each_trial_is_logged_by_its_worker_and_the_best_is_found(spark, stage, trial):
+    result = run_spark_trials(spark, stage, trial, 2)
+    kept = read_trials(stage.client, stage.run)
+    assert sorted(each.number for each in kept) == sorted(each.number for each in result.trials) == [0, 1, 2, 3]
+    assert result.best.loss == min(each.loss for each in kept)
+    for each in kept:
+        params = stage.client.get_run(each.run_id).data.params
+        assert params["min_samples_leaf"] == str(each.setting["min_samples_leaf"])
+        assert {"validation_r2", "fit_s"} <= each.metrics.keys()
+
+
+def test_when_all_fail_the_reason_is_told(spark, stage, trial):
+    model = stage.experiment.model.model_copy(update={"fixed": {"estimator": "sklearn.tree.DecisionTreeRegressor",
+                                                                "criterion": "none"}})  # fmt: skip
+    broken = TaskTrial(stage.experiment.model_copy(update={"model": model}), trial.files, [], threads=1)
+    with pytest.raises(AllTrialsFailed, match=r"none of 4 trials can be the best: 4 × InvalidParameterError: .*criter"):
+        run_spark_trials(spark, stage, broken, 2)
+    assert {run.info.status for run in run_tree.children(stage.client, stage.run, "trial")} == {"FAILED"}
