@@ -32,6 +32,7 @@ from retune.trial_runs import LAYOUT
 
 log = logging.getLogger(__name__)
 _TRIALS_PER_PARALLEL = 5
+_LEAST_SAMPLE = 5_000  # train rows to score; fewer would save nothing
 
 
 @contextmanager
@@ -123,7 +124,8 @@ def _held_rows(spark: SparkSession, stage: Stage, trainer: ClusterTrainer) -> It
         return
     with laid_out(train, trainer, slots) as fit_rows:
         fitted, others = fit_rows.count(), held_out.count()
-        scored = spread(held_out.unionByName(train.where(sampled(others / fitted))), slots)
+        sample = train.where(sampled(max(others, _LEAST_SAMPLE) / fitted))
+        scored = spread(held_out.unionByName(sample), slots)
         with held_rows(scored) as scored:
             rows = fit_rows.unionByName(scored.where(F.col(SPLIT) == "validation"))
             yield Rows(rows, fit_rows, scored, fitted + others, fitted, len(classes))

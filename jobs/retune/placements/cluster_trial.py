@@ -43,8 +43,8 @@ class Rows:
         all: Train and validation rows: `retune_features` (vector), `retune_label` (double), `retune_row_id`,
             `retune_split`, and with cross-validation `retune_fold`.
         train: Those a trial is fitted to; with cross-validation all, of which each fit leaves out a fold.
-        scored: Those a fit is scored on, among them a sample of what it was fitted to, of about as many rows; with
-            cross-validation all.
+        scored: Those a fit is scored on, among them a sample of what it was fitted to, of about as many rows or
+            some thousands; with cross-validation all.
         count: How many there are in all.
         fitted: To how many of them a fit is fitted.
         classes: How many classes; 0 for regression.
