@@ -108,7 +108,7 @@ class StageOperator(SparkSubmitOperator):
             super().execute(context)
         except AirflowException as error:
             self._raise_if_killed()
-            if _exit_code(error) == TrialHung.exit_code:
+            if _exit_code(error) in TrialHung.exit_codes:
                 return False
             self._raise_for(error)
         self._raise_if_killed()  # a JVM that is told to end may do so with 0

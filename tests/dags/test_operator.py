@@ -162,7 +162,7 @@ def end_myself() -> None:
 
 
 def test_a_hung_trial_is_submitted_again_within_the_try(new_try, capsys):
-    tried = new_try(ANSWERS, f"{TrialHung.exit_code} {TrialHung.exit_code} 0")
+    tried = new_try(ANSWERS, f"{TrialHung.exit_codes[0]} {TrialHung.exit_codes[1]} 0")
     run_id = tried.execute()
     assert tried.leases == [(run_id, "1"), (run_id, "2"), (run_id, "3")]
     assert status(connect(), run_id) == ("RUNNING", "3")  # the stand-in does not end it

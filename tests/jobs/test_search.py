@@ -17,13 +17,13 @@ from jobs.conftest import Jobs
 from retune.errors import TrialHung
 
 OWN = '''
-"""An objective as users write them, but that its first two calls hang."""
+"""An objective as users write them, but that its first three calls hang."""
 import ctypes
 import pathlib
 import time
 
 
-def hang_twice(parameters, rows):
+def hang_thrice(parameters, rows):
     calls = pathlib.Path(__file__).with_name("calls")
     before = calls.read_text() if calls.exists() else ""
     calls.write_text(before + "x")
@@ -31,6 +31,8 @@ def hang_twice(parameters, rows):
         rows.all.rdd.foreach(lambda row: time.sleep(600))
     if before == "x":
         ctypes.CDLL(None).sleep(600)
+    if before == "xx":
+        ctypes.PyDLL(None).sleep(600)  # holds Python's lock
     return {"loss": abs(parameters["numLeaves"] - 9) / 10, "leaves": parameters["numLeaves"]}
 '''
 SEARCH = "  max_trials: 4\n"
@@ -62,8 +64,8 @@ def statuses(jobs):
 
 
 def test_the_watchdog_ends_what_hangs_and_the_search_goes_on(tmp_path):
-    """Trial 0 sleeps in a Spark task, which can be cancelled; trial 1 blocks in native code, which nothing can end."""
-    jobs, upstream = prepare(tmp_path, SEARCH + "  trial_timeout: 6s\n  objective: own_objectives:hang_twice\n")
+    """Trial 0 sleeps in a Spark task, which can be cancelled; trials 1 and 2 block in native code, 2 all of Python."""
+    jobs, upstream = prepare(tmp_path, SEARCH + "  trial_timeout: 6s\n  objective: own_objectives:hang_thrice\n")
     job = jobs.start("tune", *upstream)
     output, _ = job.communicate(timeout=180)
     assert job.returncode == TrialHung.exit_code, output
@@ -72,8 +74,15 @@ def test_the_watchdog_ends_what_hangs_and_the_search_goes_on(tmp_path):
     assert slept.data.tags["retune.error"].startswith("TrialTimeout: trial_timeout = 6 s reached")
     assert "only the application's end can end the fit" in blocked.data.tags["retune.error"]
     assert max(run.data.metrics["duration_s"] for run in (slept, blocked)) < 6 + 30
+    job = jobs.start("tune", *upstream)
+    output, _ = job.communicate(timeout=180)
+    assert (job.returncode, TrialHung.exit_codes[1]) == (142, 142), output
+    assert 'own_objectives.py", line' in output  # where it hung
+    assert statuses(jobs) == [("0", "FAILED"), ("1", "FAILED"), ("2", "FAILED")]
+    held = trials(jobs)[2].data
+    assert held.tags["retune.error"].startswith("no end within 26 s, and Python itself was blocked")
     jobs.run("tune", *upstream)
-    assert statuses(jobs) == [("0", "FAILED"), ("1", "FAILED"), ("2", "FINISHED"), ("3", "FINISHED")]
+    assert statuses(jobs) == [("0", "FAILED"), ("1", "FAILED"), ("2", "FAILED"), ("3", "FINISHED")]
     last = trials(jobs)[-1].data
     assert last.metrics["leaves"] == int(last.params["numLeaves"])
 

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from retune.functions import load_function
 from retune.handoff import FINGERPRINT, Stage
+from retune.last_resort import LastResort
 from retune.metrics import METRICS
 from retune.placements import load_placement
 from retune.placements.base import Trials
@@ -35,6 +36,7 @@ from retune.trainers import load_trainer
 from retune.trial_runs import BASIS, SPACE, TrialRuns
 
 log = logging.getLogger(__name__)
+_MARGIN_S = 5.0  # for the watchdog, where it can do it, to end the process
 
 
 def run(stage: Stage) -> None:
@@ -113,7 +115,7 @@ def _was_hopeless(search: Search, history: Sequence[Trial]) -> bool:
 def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Objective:
     """Give every trial a Spark job group and pool and a limit to its time; losing Spark is no failure of a trial."""
     context = spark.sparkContext
-    numbers = itertools.count()
+    numbers, last_resort = itertools.count(), LastResort()
     pools: SimpleQueue[str] = SimpleQueue()  # of equal share, so that no trial waits for another's jobs
     for index in range(trials.parallel):
         pools.put(f"retune {index}")
@@ -138,7 +140,9 @@ def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Obje
             with losing_spark_told_apart(spark):
                 context.cancelJobGroup(group)
 
-        return Watchdog(timeout_s, cancel, thread=InheritableThread).run(lambda: grouped(setting, attempt, group))
+        watchdog = Watchdog(timeout_s, cancel, thread=InheritableThread)
+        with last_resort.watch(attempt.run_id.result(), timeout_s + watchdog.grace_s + _MARGIN_S):
+            return watchdog.run(lambda: grouped(setting, attempt, group))
 
     return watched
 
