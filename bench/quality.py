@@ -28,7 +28,8 @@ from retune.evaluation import score_splits
 from retune.metrics import METRICS
 from retune.placements.rows import laid_out
 from retune.search.engine import build_engine
-from retune.search.loop import Plan, run_search
+from retune.search.loop import run_search
+from retune.search.plan import Plan
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt
 from retune.search_section import Search

@@ -21,7 +21,7 @@ _TRIALS = 16
 
 @dataclass
 class _Stopwatch:
-    """A tracker that adds up what the calls of another take between two fits; the others run beside a fit."""
+    """A tracker that adds up what another takes to keep results; the next fit waits for these calls only."""
 
     tracker: Tracker
     seconds: float = 0.0
@@ -55,10 +55,11 @@ def measure(place: Place, rounds: int) -> Figure:
             parts = {"tracked": times["tracked"], "untracked": times["untracked"]}
             figure.add(
                 times["tracked"] / times["untracked"],
-                {**parts, "of the tracked: waiting for MLflow": stopwatch.seconds},
+                {**parts, "of the tracked: results on their way to MLflow": stopwatch.seconds},
             )
-    share = sum(figure.parts["of the tracked: waiting for MLflow"]) / sum(figure.parts["tracked"])
+    share = sum(figure.parts["of the tracked: results on their way to MLflow"]) / sum(figure.parts["tracked"])
     figure.remark = (
-        f"Timed call by call, which other load moves less: for {share:.1%} of it a tracked search waited for MLflow."
+        f"Timed call by call, which other load moves less: results were on their way to MLflow for {share:.1%} of a "
+        "tracked search, and the engine proposed meanwhile."
     )
     return figure

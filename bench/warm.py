@@ -27,7 +27,8 @@ from retune.placements.cluster import _held_rows, plan_fits
 from retune.placements.cluster_trial import FitAndScore, Rows
 from retune.run_tree import end_stage
 from retune.search.engine import build_engine
-from retune.search.loop import Result, run_search
+from retune.search.loop import run_search
+from retune.search.plan import Result
 from retune.search.trial import Tracker, Trial
 from retune.space import Setting
 from retune.stages.tune import _build_plan, _watched

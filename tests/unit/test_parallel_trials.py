@@ -13,7 +13,8 @@ from unit.memory_tracker import MemoryTracker
 
 from retune.errors import SparkLost, TooManyFailedTrials
 from retune.metrics import METRICS
-from retune.search.loop import Plan, Result, run_search
+from retune.search.loop import run_search
+from retune.search.plan import Plan, Result
 from retune.search.stopping import Budget, spent_s
 from retune.search.trial import Attempt, Trial
 from retune.space import Setting

@@ -16,7 +16,8 @@ from retune.errors import AllTrialsFailed, BadInput, RetuneError, TooManyFailedT
 from retune.metrics import METRICS, Metric
 from retune.search import loop
 from retune.search.early_stop import stop_function
-from retune.search.loop import Plan, Result, run_search
+from retune.search.loop import run_search
+from retune.search.plan import Plan, Result
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt, Objective, Pruned, Trial, best_of
 from retune.space import Setting

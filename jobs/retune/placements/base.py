@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pyspark.sql import SparkSession
 
 from retune.handoff import Stage
-from retune.search.loop import Result
+from retune.search.plan import Result
 from retune.search.trial import Objective
 from retune.space import Parameters
 

@@ -27,7 +27,7 @@ from retune.handoff import Stage
 from retune.metrics import METRICS
 from retune.placements.task_trial import TaskTrial, try_setting
 from retune.search.hyperopt_engine import ALGORITHMS, to_hyperopt
-from retune.search.loop import Result
+from retune.search.plan import Result
 from retune.search.stopping import collect_reasons
 from retune.search.trial import Trial, best_of
 from retune.space import Point, decode, flatten

@@ -4,69 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import Any, TypeVar
 
 from retune.errors import AllTrialsFailed, BadInput, RetuneError, TrialHung, root_cause
-from retune.metrics import Metric
 from retune.search.engine import Engine
 from retune.search.failures import is_infrastructure
-from retune.search.stopping import Budget, collect_reasons, spent_s
+from retune.search.plan import Plan, Result, broken_constraint
+from retune.search.stopping import collect_reasons, spent_s
 from retune.search.trial import Attempt, Objective, Pruned, Tracker, Trial, TrialFailed, best_of
 from retune.space import Setting
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
-Constraint: TypeAlias = tuple[str, str, float]
-"""A measure, `<=` or `>=`, and a bound."""
-_RELATIONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search is to do.
-
-    Attributes:
-        metric: What is optimised, on rows that no trial is fitted to.
-        budget: When to stop.
-        points: Settings that are tried first, as trials 0, 1, ….
-        queue: How many settings are proposed at once, from the same history.
-        infra_retries: Further tries of a setting that the cluster let down.
-        constraints: What the best trial must keep.
-        parallel: How many trials run side by side.
-        thread: Makes the threads they run in; PySpark's own kind takes the caller's Spark properties along.
-    """
-
-    metric: Metric
-    budget: Budget
-    points: Sequence[Setting] = ()
-    queue: int = 1
-    infra_retries: int = 0
-    constraints: Sequence[Constraint] = ()
-    parallel: int = 1
-    thread: type[threading.Thread] = threading.Thread
-
-
-def broken_constraint(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
-    """Return which constraint what was measured breaks, or None."""
-    for measure, relation, bound in constraints:
-        value = metrics.get(measure, math.nan)
-        if not _RELATIONS[relation](value, bound):
-            return f"{measure} is {value:.6g}, not {relation} {bound:g}"
-    return None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search found: the best trial, all trials in order, and why it stopped."""
-
-    best: Trial
-    trials: list[Trial]
-    stop_reason: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +30,15 @@ class _Outcome:
     number: int
     result: dict[str, float] | BaseException
     duration_s: float
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial under way; its run in the tracker is being made."""
+
+    setting: Setting
+    run_id: Future[str]
+    started_at: float
 
 
 def run_search(
@@ -122,9 +85,9 @@ class _Search:
     k·queue that have ended. With one trial at a time these are all of them, so that a resumed search proposes what an
     uninterrupted one would have.
 
-    Trials run in threads of their own; all else, engine and tracker included, is this thread's. Between the end of a
-    trial and the start of the next it does only what must come between: the result is kept, for a kill may cost no
-    trial but those that run, and the engine is told. The next one's run and the progress are written beside the fit.
+    Trials run in threads of their own, and the tracker in one, which does what it is told in order. No trial starts
+    before the results of those that ended are kept, for a kill may cost no trial but those that run; while they are
+    written, the engine proposes. A trial's own run and the progress are written while the next fit is under way.
     """
 
     def __init__(
@@ -139,10 +102,12 @@ class _Search:
         self._after = after  # the engine's own numbers are higher by so many
         self._engine, self._objective, self._tracker, self._plan = engine, objective, tracker, plan
         self._ended = {trial.number: trial for trial in history}
-        self._running: dict[int, Trial] = {}
+        self._running: dict[int, _Running] = {}
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._told: set[int] = set()
         self._proposed: dict[int, Setting] = {}
+        self._writer = ThreadPoolExecutor(1, "tracker")
+        self._writes: list[Future[Any]] = []
         self._unreported: Trial | None = None
 
     @property
@@ -152,6 +117,12 @@ class _Search:
 
     def run(self) -> str:
         """Keep as many trials going as the plan says until the budget is used up; return why it is."""
+        with self._writer:
+            reason = self._run()
+            self._wait()
+            return reason
+
+    def _run(self) -> str:
         while True:
             reason = self._plan.budget.used_up(self.trials, self._plan.metric, len(self._running))
             if reason is None and len(self._running) < self._plan.parallel:
@@ -169,12 +140,24 @@ class _Search:
         numbers = range(len(self._ended) + len(self._running) + 1)
         number = next(n for n in numbers if n not in self._ended and n not in self._running)
         self._propose(number)
-        setting, started_at = self._proposed[number], time.time()
-        attempt = Attempt(earlier=self.trials)
+        setting = self._proposed[number]
+        self._wait()
+        running = _Running(setting, self._write(self._tracker.start, number, setting), time.time())
+        attempt = Attempt(earlier=self.trials, run_id=running.run_id)
         self._plan.thread(target=self._try, args=(number, setting, attempt), daemon=True).start()
-        run_id = self._tracker.start(number, setting)
-        attempt.run_id.set_result(run_id)
-        self._running[number] = Trial(number, setting, run_id, None, started_at=started_at)
+        self._running[number] = running
+
+    def _write(self, call: Callable[..., T], *arguments: object) -> Future[T]:
+        """Have the tracker called in its own thread."""
+        write = self._writer.submit(call, *arguments)
+        self._writes.append(write)
+        return write
+
+    def _wait(self) -> None:
+        """Wait until all is written, and meet whatever went wrong."""
+        for write in self._writes:
+            write.result()
+        self._writes.clear()
 
     def _propose(self, number: int) -> None:
         """Tell and propose, batch after batch, until there is a setting for `number`."""
@@ -198,15 +181,18 @@ class _Search:
         self._outcomes.put(_Outcome(number, result, time.monotonic() - started))
 
     def _finish(self, outcome: _Outcome) -> None:
-        trial = replace(self._running[outcome.number], duration_s=outcome.duration_s)
-        result = outcome.result
+        running, result = self._running[outcome.number], outcome.result
+        run_id, duration_s = running.run_id.result(), outcome.duration_s
+        trial = Trial(
+            outcome.number, running.setting, run_id, None, duration_s=duration_s, started_at=running.started_at
+        )
         if isinstance(result, TrialHung):
             log.error("trial %d  FAILED: %s  %s", trial.number, result, trial.setting)
-            self._tracker.end(replace(trial, error=str(result)))
+            self._write(self._tracker.end, replace(trial, error=str(result)))
         if isinstance(result, RetuneError) or (isinstance(result, BaseException) and not isinstance(result, Exception)):
             raise result
         trial = self._judge(trial, result)
-        self._tracker.end(trial)
+        self._write(self._tracker.end, trial)
         if trial.error is None and not isinstance(result, Exception):
             self._check_measures(result)
         del self._running[trial.number]
@@ -262,7 +248,7 @@ class _Search:
             progress["trial_" + name] = trial.metrics[name]
         if best:
             progress["best_" + name] = best.metrics[name]
-        self._tracker.report(len(trials), progress)
+        self._write(self._tracker.report, len(trials), progress)
         if trial.error is not None:
             outcome = f"FAILED: {trial.error.splitlines()[0][:300]}"
         else:

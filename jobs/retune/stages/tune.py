@@ -24,7 +24,8 @@ from retune.placements.objective import ROUNDS
 from retune.plots import plot_search
 from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
-from retune.search.loop import Plan, Result, run_search
+from retune.search.loop import run_search
+from retune.search.plan import Plan, Result
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog

@@ -17,7 +17,7 @@ from retune.handoff import OUTPUT, Stage
 from retune.metrics import METRICS
 from retune.registry import champion_version
 from retune.run_tree import STAGE, SUPERSEDED_BY, UPSTREAM
-from retune.search.loop import broken_constraint
+from retune.search.plan import broken_constraint
 from retune.search.trial import Trial, best_of
 from retune.search_section import Search, parse_constraint
 from retune.space import Setting, clip, encode
