@@ -42,7 +42,7 @@ class TrialHung(RetuneError):
     """A trial ran past its time, and only the application's end can end it: submit again, and the search goes on."""
 
     exit_code = 71  # EX_OSERR
-    exit_codes = (71, 128 + 14)  # the second where not even Python could go on: by SIGALRM; see `retune.last_resort`
+    exit_codes = (exit_code, 128 + 14)  # the second is SIGALRM's, where all of Python hung: see `retune.last_resort`
 
 
 class AllTrialsFailed(RetuneError):

@@ -65,7 +65,8 @@ def main() -> None:
         except Empty:
             hung, (limit_s, _) = min(limits.items(), key=lambda each: each[1][1])
             _fail(hung, limit_s)
-            os.kill(driver, signal.SIGALRM)
+            if os.getppid() == driver:  # else it ended meanwhile, and the number may be another's
+                os.kill(driver, signal.SIGALRM)
             return
         if not line:
             return
