@@ -16,6 +16,8 @@ from pyspark.sql import SparkSession
 from synapse.ml.lightgbm import LightGBMRegressor
 from synapse.ml.train import ComputeModelStatistics
 
+from retune.spark import exit_jvm
+
 _SPACE = {
     "alpha": hp.uniform("alpha", 0, 1),
     "learningRate": hp.uniform("learningRate", 0, 1),
@@ -55,6 +57,7 @@ def main() -> None:
         fmin(fn=objective, space=_SPACE, algo=tpe.suggest, max_evals=int(trials), show_progressbar=False)
     print(json.dumps({"loop_s": time.perf_counter() - started}), flush=True)
     spark.stop()
+    exit_jvm(0)  # or threads that SynapseML leaves behind keep it, at times forever
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 set -euo pipefail
 
 UV_VERSION=0.13.8
+AZURITE_VERSION=3.37.0
 VENV_MB=3000 # packages, their downloads, and Spark's wheel, which is built from source
 JARS_MB=200
 
@@ -38,6 +39,8 @@ main() {
   if [ "${1:-}" = --dev ]; then
     step "Development packages" "$venv/.installed-dev" "$(cksum <requirements-dev.lock)" \
       install_packages requirements-dev.lock
+    # Azure's own emulator; without npm, the tests that need it are skipped.
+    if command -v npm >/dev/null; then step "Azurite $AZURITE_VERSION" "$home/azurite/.version" "$AZURITE_VERSION" install_azurite; fi
   fi
 
   choose_java
@@ -140,6 +143,12 @@ need_space() {
 
 install_packages() {
   "$venv/bin/uv" pip install --python "$venv/bin/python" --require-hashes -r "$1"
+}
+
+install_azurite() {
+  rm -rf "$home/azurite"
+  mkdir -p "$home/azurite"
+  npm install --prefix "$home/azurite" --no-audit --no-fund --no-save "azurite@$AZURITE_VERSION"
 }
 
 # Spark 3.5 runs on Java 8, 11 and 17. The Java 17 that was installed as a Python package always serves.

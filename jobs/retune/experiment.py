@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from retune.data_section import Data, StoredData
 from retune.distributions import Value
 from retune.metrics import Problem, metrics_for
 from retune.search_section import MEASURED, Search, parse_constraint
@@ -27,32 +28,9 @@ if TYPE_CHECKING:
 else:
     TrainerName = Literal[TRAINERS]
 
-SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
+Memory = Annotated[str, Field(pattern=r"^[1-9]\d*[mg]$", description='As Spark spells it, such as "4g".')]
 CastType = Literal["double", "string", "boolean"]
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
-
-
-class SklearnData(Section):
-    """A data set of scikit-learn; all but california_housing ship with it."""
-
-    source: Literal["sklearn"]
-    dataset: SklearnDataset
-    target: str = Field(min_length=1, description="The column to predict.")
-
-
-class FileData(Section):
-    """CSV or Parquet, a file or a folder of them."""
-
-    source: Literal["file"]
-    path: str = Field(
-        min_length=1,
-        description="Any Hadoop file-system URI; a relative path starts at the experiment file's folder.",
-    )
-    format: Literal["csv", "parquet"] | None = Field(None, description="Default: by the path's ending, else Parquet.")
-    target: str = Field(min_length=1, description="The column to predict.")
-
-
-Data = Annotated[SklearnData | FileData, Field(discriminator="source")]
 
 
 class Split(Section):
@@ -89,6 +67,16 @@ class Features(Section):
             raise ValueError("columns and drop must not be given together")
         return self
 
+    @property
+    def tables(self) -> dict[str, dict[str, str]]:
+        """The tables that the pipeline needs: column → Spark type; none where it takes one, of any columns."""
+        return {}
+
+    @property
+    def rows_table(self) -> str | None:
+        """The table that has the rows and the target; None where there is one table."""
+        return None
+
 
 class Model(Section):
     """The model family, and the setting it had before tuning."""
@@ -104,6 +92,15 @@ class Promotion(Section):
     minimum_gain: float = Field(0.0, ge=0, description="In units of the search metric, on the test rows.")
 
 
+class Resources(Section):
+    """What a stage asks of the cluster; in local mode, driver_memory alone means something."""
+
+    executors: int | None = Field(None, gt=0)
+    executor_cores: int | None = Field(None, gt=0)
+    executor_memory: Memory | None = None
+    driver_memory: Memory | None = None
+
+
 class Scheduling(Section):
     """How Airflow treats the experiment's DAG."""
 
@@ -113,6 +110,16 @@ class Scheduling(Section):
     retries: int = Field(2, ge=0)
     retry_delay: Duration = Field(30, description="Before the first retry; each further one waits twice as long.")
     stage_timeout: Duration = Field(6 * 3600, description="A stage that runs longer is failed.")
+    resources: dict[Literal["all", "ingest", "featurize", "tune", "retrain", "evaluate"], Resources] = Field(
+        {}, description="By stage; what `all` says holds where a stage says nothing. Default: the cluster's own."
+    )
+
+    def resources_of(self, stage: str) -> dict[str, Any]:
+        """Return what a stage asks for, by field of `Resources`."""
+        given = [
+            self.resources[name].model_dump(exclude_none=True) for name in ("all", stage) if name in self.resources
+        ]
+        return {name: value for each in given for name, value in each.items()}
 
 
 class Experiment(Section):
@@ -165,6 +172,7 @@ class Experiment(Section):
                 raise cross_error(
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
                 )
+        self._check_tables()
         if self.data.target in (self.features.columns or []):
             raise cross_error("features.columns", self.data.target, "must not name the target")
         known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
@@ -176,6 +184,19 @@ class Experiment(Section):
             except ValueError as error:
                 raise cross_error(f"search.constraints.{index}", text, str(error)) from error
         return self
+
+    def _check_tables(self) -> None:
+        needed, given = self.features.tables, getattr(self.data, "tables", None)
+        if needed and given is None:
+            raise cross_error("data", None, f"must give the tables {', '.join(needed)}, which features.pipeline needs")
+        if given is not None and not needed:
+            raise cross_error("data.tables", None, "features.pipeline takes one table; give its path")
+        for name in needed:
+            if name not in (given or {}):
+                raise cross_error("data.tables", None, f"lacks the table {name}, which features.pipeline needs")
+        for name in given or {}:
+            if name not in needed:
+                raise cross_error(f"data.tables.{name}", None, "is a table that features.pipeline does not know")
 
     @property
     def dag_id(self) -> str:
@@ -224,11 +245,11 @@ class TriggerParams(Section):
         wanted = {"max_trials": self.max_trials, "timeout": self.timeout, "seed": self.seed}
         fields["search"] |= {name: value for name, value in wanted.items() if value is not None}
         if self.data_path is not None:
-            kind = experiment.data.format if isinstance(experiment.data, FileData) else None
+            stored = isinstance(experiment.data, StoredData)
+            kept = ("target", "format", "types", "max_bad_rows") if stored else ("target",)
             fields["data"] = {
                 "source": "file",
                 "path": self.data_path,
-                "format": kind,
-                "target": experiment.data.target,
+                **{name: fields["data"][name] for name in kept},
             }
         return Experiment.model_validate(fields)

@@ -159,9 +159,7 @@ def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
         raise ExperimentError(path, [_yaml_problem(error)]) from error
     finally:
         loader.dispose()
-    data = fields.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
-        data["path"] = _absolute(data["path"], path.parent)
+    _anchor_data(fields.get("data"), path.parent)
     experiment = Experiment.model_validate(fields)
     if experiment.name != path.stem:
         line = _locate(root, ("name",))[1]
@@ -169,6 +167,16 @@ def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
             path, [Problem(line, "name", repr(experiment.name), f"must equal the file's stem, {path.stem!r}")]
         )
     return experiment
+
+
+def _anchor_data(data: Any, folder: Path) -> None:
+    if not isinstance(data, dict) or data.get("source") != "file":
+        return
+    tables = data.get("tables")
+    for paths in (data, *([tables] if isinstance(tables, dict) else [])):
+        for name in ["path"] if paths is data else list(paths):
+            if isinstance(paths.get(name), str) and paths[name]:
+                paths[name] = _absolute(paths[name], folder)
 
 
 def _anchor(params: TriggerParams, folder: Path) -> TriggerParams:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -38,6 +39,7 @@ class Stage:
         attempt: Which attempt of the run this job is.
         experiment: The experiment as ingest resolved it for this pipeline run.
         upstream: The FINISHED runs of the stages before, by stage.
+        credentials: The file or pipe with the connection that the experiment's data name.
     """
 
     client: MlflowClient
@@ -46,6 +48,7 @@ class Stage:
     attempt: int
     experiment: Experiment
     upstream: dict[str, Run] = field(default_factory=dict)
+    credentials: Path | None = None
 
     @property
     def run_id(self) -> str:
@@ -97,7 +100,13 @@ class Stage:
             raise Superseded(reason)
 
 
-def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experiment | None = None) -> Stage:
+def open_stage(
+    client: MlflowClient,
+    name: str,
+    lease: Lease,
+    resolved: Experiment | None = None,
+    credentials: Path | None = None,
+) -> Stage:
     """Read all that the job of `lease` needs, and mark its run RUNNING.
 
     Args:
@@ -105,6 +114,7 @@ def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experime
         name: One of `STAGES`.
         lease: The run and the attempt.
         resolved: For ingest, the experiment, which is logged on the pipeline run; later stages read it from there.
+        credentials: For ingest, see `Stage`.
 
     Raises:
         BadInput: The run is unknown or of another stage, or an upstream run is not fit to go on from.
@@ -117,7 +127,7 @@ def open_stage(client: MlflowClient, name: str, lease: Lease, resolved: Experime
         client.log_dict(pipeline_id, resolved.model_dump(mode="json"), EXPERIMENT_FILE)
     experiment = resolved or read_resolved(pipeline_id)
     client.update_run(lease.run_id, status="RUNNING")
-    stage = Stage(client, name, run, lease.attempt, experiment, upstream)
+    stage = Stage(client, name, run, lease.attempt, experiment, upstream, credentials)
     stage.ensure_current()
     return stage
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from retune.errors import RetuneError, SparkLost, one_line
 from retune.experiment_file import parse_params, read_experiment
@@ -26,6 +27,12 @@ def build_parser(stage: str) -> argparse.ArgumentParser:
     if stage == "ingest":
         parser.add_argument("--experiment", required=True, metavar="FILE", help="the experiment file")
         parser.add_argument("--params", default="{}", metavar="JSON", help='what this run changes: {"max_trials": 4}')
+        parser.add_argument(
+            "--credentials",
+            type=Path,
+            metavar="FILE",
+            help="a file or pipe with the connection that data.connection names, as JSON like that of AIRFLOW_CONN_*",
+        )
     else:
         parser.add_argument(
             "--upstream-run-id", required=True, metavar="ID", help="the FINISHED run of the stage before"

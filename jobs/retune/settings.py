@@ -46,6 +46,8 @@ def mlflow_ui() -> str:
 
 def without_password(uri: str) -> str:
     """Return `uri` without its user and password, fit for a log or a link."""
-    uri = re.sub(r"(?i)([?&](?:sig|password|token)=)[^&\s]*", r"\1***", uri)
+    uri = re.sub(
+        r"(?i)([?&](?:sig|signature|password|token|key|x-amz-signature|x-amz-security-token)=)[^&\s]*", r"\1***", uri
+    )
     # As SQLAlchemy reads it: a password may hold a slash, but no @.
     return re.sub(r"(?<=://)[^:/@\s]*(:[^@\s]*)?@", "", uri)

@@ -38,7 +38,7 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
         else:
             log.info("%s run %s, attempt %d", stage, lease.run_id, lease.attempt)
             work = import_module(f"retune.stages.{stage}").run
-            work(open_stage(client, stage, lease, resolved))
+            work(open_stage(client, stage, lease, resolved, getattr(args, "credentials", None)))
             end_stage(client, lease)
         if stage == STAGES[-1]:
             close_pipeline(client, lease.run_id)

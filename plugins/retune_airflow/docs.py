@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retune.experiment import Experiment, SklearnData
+from retune.experiment import Experiment
 from retune.experiment_file import ExperimentError
 
 
 def describe_experiment(experiment: Experiment, path: Path) -> str:
     """Return an experiment's documentation as Markdown: what it does, and the file itself."""
     data, search = experiment.data, experiment.search
-    source = f"scikit-learn's {data.dataset}" if isinstance(data, SklearnData) else f"`{data.path}`"
     scored = f"best by validation `{search.metric}`"
     gain = f"from a gain of {experiment.promotion.minimum_gain:g} in test `{search.metric}`"
     limit = f", at most {search.timeout} s" if search.timeout else ""
@@ -22,7 +21,7 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
 
 | | |
 |---|---|
-| data | {source}, target `{data.target}` ({experiment.problem}) |
+| data | `{data.where}`, target `{data.target}` ({experiment.problem}) |
 | model | {experiment.model.trainer} |
 | search | {search.engine} `{search.algorithm_name}`, {search.trials} trials{limit}, {scored} |
 | searched | {", ".join(f"`{name}`" for name in search.space)} |

@@ -72,13 +72,26 @@ def build_dag(experiment: Experiment, path: Path) -> DAG:
             "execution_timeout": timedelta(seconds=airflow.stage_timeout),
         },
     ) as dag:
-        tasks = [StageOperator(stage=STAGES[0], job_args=["--experiment", str(path), "--params", JOB_PARAMS])]
+        first = ["--experiment", str(path), "--params", JOB_PARAMS]
+        tasks = [StageOperator(stage=STAGES[0], job_args=first, **_resources(experiment, STAGES[0]))]
         for before, stage in pairwise(STAGES):
             upstream = f"{{{{ ti.xcom_pull(task_ids='{before}') }}}}"
-            tasks.append(StageOperator(stage=stage, job_args=["--upstream-run-id", upstream]))
+            job_args = ["--upstream-run-id", upstream]
+            tasks.append(StageOperator(stage=stage, job_args=job_args, **_resources(experiment, stage)))
         for before_task, task in pairwise(tasks):
             before_task >> task
     return dag
+
+
+def _resources(experiment: Experiment, stage: str) -> dict[str, Any]:
+    """Return what a stage asks of the cluster, by SparkSubmitOperator's names."""
+    asked = experiment.airflow.resources_of(stage)
+    executors = asked.pop("executors", None)
+    if executors is None:
+        return asked
+    # A standalone cluster knows no number of executors, but how many cores all of them may take; the others ignore it.
+    cores = {"total_executor_cores": executors * asked["executor_cores"]} if "executor_cores" in asked else {}
+    return {**asked, "num_executors": executors, **cores}
 
 
 def build_broken_dag(path: Path, error: ExperimentError) -> DAG:

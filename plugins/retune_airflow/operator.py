@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from retune import settings
 from retune.errors import BadInput, TrialHung
 from retune.experiment_file import parse_params, read_experiment
 from retune_airflow.archive import build_archive
+from retune_airflow.credentials import offered
 from retune_airflow.processes import end_processes, process_tree
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class StageOperator(SparkSubmitOperator):
         )
         self.stage = stage
         self.mlflow_link = ""
+        self._data_connection: str | None = None
         self._leased: Lease | None = None
         self._killed = False
 
@@ -79,8 +82,11 @@ class StageOperator(SparkSubmitOperator):
                 self.log.info("run %s is FINISHED already and is adopted; nothing to do", lease.run_id)
                 self._close_pipeline(lease.run_id)
                 return str(lease.run_id)
-            self.application_args = [*job_args, "--run-id", lease.run_id, "--attempt", str(lease.attempt)]
-            if self._submit(context):
+            with self._credentials() as credentials:
+                given = ["--run-id", lease.run_id, "--attempt", str(lease.attempt), *credentials]
+                self.application_args = [*job_args, *given]
+                done = self._submit(context)
+            if done:
                 return str(lease.run_id)
             self.log.warning(
                 "attempt %d of %s ended with a trial that hung; submitting again, within this try",
@@ -144,17 +150,22 @@ class StageOperator(SparkSubmitOperator):
 
     def _check_params(self, args: dict[str, str]) -> None:
         """Check what the trigger form says against the file before anything is submitted."""
-        try:
-            BaseHook.get_connection(self._conn_id)
-        except AirflowNotFoundException as error:  # the hook would take it for "yarn"
-            raise AirflowFailException(
-                f"spark_conn_id = {self._conn_id!r}: Airflow has no such connection; add it, or name another"
-            ) from error
+        _get_connection("spark_conn_id", self._conn_id)  # the hook would take one that is not there for "yarn"
         if "--experiment" in args:
             try:
-                read_experiment(args["--experiment"], parse_params(args["--params"]))
+                experiment = read_experiment(args["--experiment"], parse_params(args["--params"]))
             except BadInput as error:
                 raise AirflowFailException(str(error)) from error
+            self._data_connection = getattr(experiment.data, "connection", None)
+
+    @contextmanager
+    def _credentials(self) -> Iterator[list[str]]:
+        """Give the arguments by which the job is told the connection that its data name."""
+        if self._data_connection is None:
+            yield []
+            return
+        with offered(_get_connection("data.connection", self._data_connection)) as pipe:
+            yield ["--credentials", str(pipe)]
 
     def _lease(self, context: Any, upstream_run_id: str | None) -> Any:
         """Find or make the stage's MLflow run, and show the link to it before the job starts."""
@@ -193,6 +204,15 @@ class StageOperator(SparkSubmitOperator):
                 f"{self.stage}: bad input, see the job's last line above; not retried"
             ) from error
         raise AirflowException(f"{self.stage}: the job ended with exit code {'?' if code is None else code}") from error
+
+
+def _get_connection(field: str, name: str) -> Any:
+    try:
+        return BaseHook.get_connection(name)
+    except AirflowNotFoundException as error:
+        raise AirflowFailException(
+            f"{field} = {name!r}: Airflow has no such connection; add it, or name another"
+        ) from error
 
 
 def _exit_code(error: AirflowException) -> int | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from airflow.providers.apache.spark.hooks import spark_submit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
 from dags.conftest import ROOT, parse
@@ -111,6 +114,50 @@ def test_rendered_arguments_parse_back(shipped, stage):
         assert (changed.max_trials, changed.timeout, changed.seed, changed.data_path) == (3, 600, 7, path)
     else:
         assert args.upstream_run_id == f"run-of-{STAGES[STAGES.index(stage) - 1]}"
+
+
+RESOURCES = """\
+airflow:
+  resources:
+    all: {driver_memory: 2g, executor_memory: 3g, executors: 2, executor_cores: 4}
+    tune: {executors: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("connection", "master"),
+    [
+        ({"host": "local[*]"}, ["--master", "local[*]"]),
+        ({"host": "spark://head", "port": 7077}, ["--master", "spark://head:7077"]),
+        ({"host": "yarn", "extra": {"queue": "tuning"}}, ["--master", "yarn"]),
+        (
+            {"host": "k8s://https://api", "port": 6443, "extra": {"namespace": "ml"}},
+            ["--master", "k8s://https://api:6443"],
+        ),
+    ],
+)
+def test_one_file_is_submitted_to_any_cluster_with_the_resources_of_the_stage(
+    monkeypatch, tmp_path, connection, master
+):
+    text = (ROOT / "experiments" / "diabetes.yaml").read_text()
+    (tmp_path / "diabetes.yaml").write_text(text + RESOURCES)
+    # Whoever submits to Kubernetes installs the provider of that name; it would double every parse of everyone else.
+    monkeypatch.setattr(spark_submit, "kube_client", object(), raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps({"conn_type": "spark", **connection}))
+    dag = parse(tmp_path, monkeypatch).dags["retune_diabetes"]
+    for stage, executors in (("featurize", 2), ("tune", 5)):
+        task = dag.get_task(stage)
+        task._conn_id = "elsewhere"  # as `execute` takes it from the trigger form
+        command = task._get_hook()._build_spark_submit_command(task.application)
+        given = dict(pairwise(command))
+        assert command[1 : 1 + len(master)] == master
+        assert given["--driver-memory"] == "2g"
+        assert given["--executor-memory"] == "3g"
+        assert given["--executor-cores"] == "4"
+        assert given["--num-executors"] == str(executors)
+        assert given["--total-executor-cores"] == str(4 * executors)
+        assert ("spark.kubernetes.namespace=ml" in command) == ("k8s" in connection["host"])
+        assert given.get("--queue") == ("tuning" if connection["host"] == "yarn" else None)
 
 
 def test_a_broken_file_leaves_the_other_dags_alone(with_broken):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -63,8 +64,8 @@ class Try:
     def __post_init__(self) -> None:
         self.task = self.new_task()
 
-    def new_task(self, **kwargs: Any) -> StageOperator:
-        args = ["--experiment", str(ROOT / "experiments" / "diabetes.yaml"), "--params", "{}"]
+    def new_task(self, file: Path = ROOT / "experiments" / "diabetes.yaml", **kwargs: Any) -> StageOperator:
+        args = ["--experiment", str(file), "--params", "{}"]
         with DAG("retune_diabetes", schedule=None):
             return StageOperator(stage="ingest", job_args=args, **kwargs)
 
@@ -307,3 +308,58 @@ def test_a_finished_run_stays_finished(new_try):
     client.set_terminated(run_id, "FINISHED")
     kill_stage(client, Lease(run_id, 1))
     assert status(client, run_id) == ("FINISHED", "1")
+
+
+READS_CREDENTIALS = """\
+while [ "$1" != --credentials ]; do shift; done
+ls -l "$2" > "$0.pipe"
+ps axeww >> "$0.pipe"
+cat "$2" > "$0.read"
+"""
+CANARY = "Y2FuYXJ5LXNlY3JldA=="
+
+
+@pytest.fixture
+def blob_experiment(tmp_path, monkeypatch):
+    """The diabetes experiment on a blob, of a connection with a secret."""
+    text = (ROOT / "experiments" / "diabetes.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("data:"))
+    data = "{source: azure_blob, account: me3, container: rows, path: a.csv, connection: blobs, target: target}"
+    file = tmp_path / "diabetes.yaml"
+    file.write_text(text.replace(line, f"data: {data}"))
+    secret = (
+        f'{{"conn_type": "wasb", "login": "me3", "password": "{CANARY}", "extra": {{"sas_token": "sig={CANARY}"}}}}'
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_BLOBS", secret)
+    return file
+
+
+def test_a_job_reads_the_connection_of_its_data_once_from_a_pipe_of_its_owner(new_try, blob_experiment, capfd):
+    task = new_try(READS_CREDENTIALS)
+    task.task = task.new_task(blob_experiment)
+    task.execute()
+    read = json.loads(Path(f"{task.submit}.read").read_text())
+    assert (read["login"], read["password"], read["extra"]) == ("me3", CANARY, {"sas_token": f"sig={CANARY}"})
+    pipe, *processes = Path(f"{task.submit}.pipe").read_text().splitlines()
+    assert pipe.startswith("prw-------")
+    own = [line for line in processes if "AIRFLOW_CONN_BLOBS" not in line]  # which this test itself has put there
+    assert not any(CANARY in line for line in own)
+    assert CANARY not in str(task.task.application_args) + str(task.ti.xcoms) + "".join(capfd.readouterr())
+    assert not Path(pipe.split()[-1]).exists()
+
+
+def test_a_job_that_never_asks_for_its_connection_holds_nothing_up(new_try, blob_experiment):
+    task = new_try("exit 70")
+    task.task = task.new_task(blob_experiment)
+    with pytest.raises(AirflowException, match="exit code 70"):
+        task.execute()
+    assert [thread for thread in threading.enumerate() if thread.name == "retune-connection"] == []
+
+
+def test_a_connection_that_airflow_does_not_have_is_named(new_try, blob_experiment, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_BLOBS")
+    task = new_try("exit 0")
+    task.task = task.new_task(blob_experiment)
+    with pytest.raises(AirflowFailException, match=r"^data.connection = 'blobs': Airflow has no such connection"):
+        task.execute()
+    assert task.leases == []

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.testing.utils import assertDataFrameEqual
 
-from retune.data.sources import MISSING, read_source
+from retune.data.files import BAD, MISSING
+from retune.data.sources import TableRead, read_tables
+from retune.data_section import ROWS, Data, FileData, SklearnData
 from retune.errors import BadInput
-from retune.experiment import FileData, SklearnData
 
 CALIFORNIA = Path(os.environ.get("SCIKIT_LEARN_DATA", "/nowhere")) / "cal_housing_py3.pkz"
 
 
 def read_file(spark: SparkSession, path: str, form: str | None = None) -> DataFrame:
-    return read_source(spark, FileData.model_validate({"source": "file", "path": path, "target": "y", "format": form}))
+    return read_table(spark, path, format=form).rows
+
+
+def read_table(spark: SparkSession, path: str, types: dict[str, str] | None = None, **fields: Any) -> TableRead:
+    data = FileData.model_validate({"source": "file", "path": path, "target": "y", **fields})
+    return read_tables(spark, data, {ROWS: types or {}}, lambda _: [path])[ROWS]
+
+
+def read_source(spark: SparkSession, data: Data) -> DataFrame:
+    return read_tables(spark, data, {}, lambda _: [])[ROWS].rows
 
 
 @pytest.fixture
@@ -213,3 +225,69 @@ def test_csv_without_a_byte_is_refused(read_csv):
 def test_csv_of_a_header_alone_has_columns_and_no_rows(read_csv):
     rows = read_csv("a,y\n")
     assert (rows.columns, rows.count()) == (["a", "y"], 0)
+
+
+TYPES = {"a": "bigint", "t": "timestamp", "y": "double"}
+
+
+def bad_rows(table: TableRead) -> list[str]:
+    assert table.bad is not None
+    return [row[BAD] for row in table.bad.collect()]
+
+
+def test_rows_whose_types_do_not_parse_are_set_aside_as_they_are(spark, write_csv):
+    text = "a,t,y,c\n1,2016-05-01 00:55:25,2,x\nx1,2016-05-01,3,x\n1.5,,4,x\n,yesterday,5,x\n,NA,?,x\n"
+    table = read_table(spark, write_csv(text), TYPES)
+    assert table.rows.dtypes == [("a", "double"), ("t", "timestamp"), ("y", "double"), ("c", "string")]
+    assert [(row.a, row.t and row.t.isoformat(), row.y) for row in table.rows.collect()] == [
+        (1.0, "2016-05-01T00:55:25", 2.0),
+        (None, None, None),
+    ]
+    assert [json.loads(row) for row in bad_rows(table)] == [
+        {"a": "x1", "t": "2016-05-01", "y": "3", "c": "x"},
+        {"a": "1.5", "y": "4", "c": "x"},
+        {"t": "yesterday", "y": "5", "c": "x"},
+    ]
+
+
+def test_keys_of_one_table_of_many_stay_whole_numbers(spark, write_csv):
+    path = write_csv("id,y\n-1221079188409351161,1\n,2\n")
+    data = FileData.model_validate({"source": "file", "tables": {"events": path}, "target": "y"})
+    (table,) = read_tables(spark, data, {"events": {"id": "bigint", "y": "bigint"}}, lambda _: [path]).values()
+    assert [tuple(row) for row in table.rows.collect()] == [(-1221079188409351161, 1), (None, 2)]
+
+
+def test_a_table_that_lacks_a_column_is_refused(spark, write_csv):
+    with pytest.raises(BadInput, match=r"lacks the column 't'; it has a, y$"):
+        read_table(spark, write_csv("a,y\n1,2\n"), TYPES)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.ndjson.gz"])
+def test_json_has_an_object_a_line_and_torn_lines_are_bad(spark, tmp_path, name):
+    text = '{"a": 1, "y": 2.5, "c": "x"}\n{"a": 2, "y"\n{"a": null, "y": 3}\n'
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    table = read_table(spark, str(tmp_path / name))
+    assert [row.asDict() for row in table.rows.collect()] == [
+        {"a": 1.0, "y": 2.5, "c": "x"},
+        {"a": None, "y": 3.0, "c": None},
+    ]
+    assert bad_rows(table) == ['{"a": 2, "y"']
+
+
+def test_json_is_read_by_types_too(spark, tmp_path):
+    (tmp_path / "rows.json").write_text('{"a": 1, "y": 2}\n{"a": "x", "y": 3}\n{"a": 4, "y"\n')
+    table = read_table(spark, str(tmp_path / "rows.json"), {"a": "bigint", "y": "double"})
+    assert [tuple(row) for row in table.rows.collect()] == [(1, 2.0)]
+    assert bad_rows(table) == ['{"a":"x","y":"3"}', '{"a": 4, "y"']
+
+
+def test_parquet_is_read_by_types_too(spark, tmp_path):
+    spark.createDataFrame([("1", 2.0), ("x", 3.0)], "a string, y double").write.parquet(str(tmp_path / "rows"))
+    table = read_table(spark, str(tmp_path / "rows"), {"a": "bigint", "y": "double"})
+    assert [tuple(row) for row in table.rows.collect()] == [(1, 2.0)]
+    assert bad_rows(table) == ['{"a":"x","y":3.0}']
+
+
+def test_a_file_system_that_spark_does_not_know_has_a_way_out(spark):
+    with pytest.raises(BadInput, match=r"No FileSystem for scheme.*the sources azure_blob, s3 and gcs need no further"):
+        read_file(spark, "nowhere://bucket/rows.csv")

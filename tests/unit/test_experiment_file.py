@@ -12,6 +12,7 @@ from unit.experiments import GOOD, build_experiment, write_experiment
 from unit.strategies import spaces
 
 from retune import settings
+from retune.data_section import FileData
 from retune.errors import BadInput
 from retune.experiment import Experiment, TriggerParams
 from retune.experiment_file import ExperimentError, _Loader, parse_params, read_experiment
@@ -35,12 +36,12 @@ BROKEN = [
     ("name: flights", "name: 3", 0, "name = 3: must be text"),
     ("name: flights\n", "", 0, "name: is missing"),
     ("description:", "descripton:", 0, "descripton = 'Delay on arrival': is not a known key; see docs/experiment.md"),
-    ("source: file", "source: files", 0, "data.source = 'files': must be one of sklearn, file"),
+    ("source: file", "source: files", 0, "data.source = 'files': must be one of sklearn, file, hdfs, azure_blob, s3"),
     ("  source: file\n", "", -1, "data: needs the key 'source'"),
     ("path: data/flights.csv", "path: 7", 0, "data.path = 7: must be text"),
     ("path: data/flights.csv", 'path: ""', 0, "data.path = '': must have at least 1 character"),
-    ("  path: data/flights.csv\n", "", -2, "data.path: is missing"),
-    ("  target: arr_delay", "  format: xml\n  target: arr_delay", 0, "data.format = 'xml': must be 'csv' or 'parquet'"),
+    ("  path: data/flights.csv\n", "", -2, "data: needs path, or tables"),
+    ("  target: arr_delay", "  format: xml\n  target: arr_delay", 0, "data.format = 'xml': must be 'csv', 'parq"),
     ("problem: regression", "problem: rank", 0, "problem = 'rank': must be 'regression', 'binary' or 'multiclass'"),
     ("validation: 0.15", "validation: 0.8", -1, "split: validation + test must be less than 1, to leave rows to train"),
     ("validation: 0.15", "validation: 0", 0, "split.validation = 0: must be greater than 0"),
@@ -285,9 +286,7 @@ def test_params_override_the_file(tmp_path):
     params = parse_params('{"max_trials": 3, "timeout": "1h", "seed": 7, "data_path": "hdfs://name/new"}')
     experiment = read_experiment(path, params)
     assert (experiment.search.max_trials, experiment.search.timeout, experiment.search.seed) == (3, 3600, 7)
-    assert experiment.data.model_dump() == {
-        "source": "file", "path": "hdfs://name/new", "format": None, "target": "arr_delay"
-    }  # fmt: skip
+    assert experiment.data == FileData(source="file", path="hdfs://name/new", target="arr_delay")
     unchanged = {"name", "description", "problem", "split", "features", "model", "promotion", "airflow", "schedule"}
     assert experiment.model_dump(include=unchanged) == read_experiment(path).model_dump(include=unchanged)
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from typing import Any, TypedDict
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -108,16 +108,8 @@ def profile_rows(rows: DataFrame, rows_without_target: int, experiment: Experime
         BadInput: No row, a constant or infinite target, one class only, or too many classes for the problem.
     """
     target = quote(experiment.data.target)
-    row_hash = F.expr(hash_of_rows(rows.columns)).cast("decimal(20,0)")
-    seen = rows.agg(
-        F.count("*").alias("rows"),
-        F.sum(row_hash).cast("string").alias("sum"),
-        F.bit_xor(row_hash.cast("bigint")).alias("xor"),
-        F.min(target).alias("least"),
-        F.max(target).alias("greatest"),
-    ).first()
+    seen = rows.agg(*_content(rows), F.min(target).alias("least"), F.max(target).alias("greatest")).first()
     assert seen is not None
-    schema = {field.name: field.dataType.simpleString() for field in rows.schema.fields}
     if seen["rows"] == 0:
         missing = f" (all {rows_without_target} rows lack the target)" if rows_without_target else ""
         raise BadInput(f"data: no rows to learn from{missing}")
@@ -131,14 +123,44 @@ def profile_rows(rows: DataFrame, rows_without_target: int, experiment: Experime
             f"data.target = {experiment.data.target!r}: is {what}, {seen['least']!r}; there is nothing to learn"
         )
     classes = [] if experiment.problem == "regression" else _classes(rows, experiment.data.target, experiment.problem)
-    content = json.dumps([sorted(schema.items()), seen["rows"], seen["sum"], seen["xor"]])
     return Profile(
         rows=seen["rows"],
         rows_without_target=rows_without_target,
-        schema=schema,
-        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:32],
+        schema=_schema_of(rows),
+        fingerprint=_fingerprint(rows, seen),
         classes=classes,
     )
+
+
+def fingerprint_tables(first: str, others: dict[str, DataFrame]) -> str:
+    """Return the fingerprint of the rows' table, `first`, and of further tables by name, as one."""
+    if not others:
+        return first
+    digests = [first]
+    for name, rows in sorted(others.items()):
+        seen = rows.agg(*_content(rows)).first()
+        assert seen is not None
+        digests += [name, _fingerprint(rows, seen)]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:32]
+
+
+def _content(rows: DataFrame) -> list[Column]:
+    """Return what tells one content from another, whatever the order of rows."""
+    row_hash = F.expr(hash_of_rows(rows.columns)).cast("decimal(20,0)")
+    return [
+        F.count("*").alias("rows"),
+        F.sum(row_hash).cast("string").alias("sum"),
+        F.bit_xor(row_hash.cast("bigint")).alias("xor"),
+    ]
+
+
+def _fingerprint(rows: DataFrame, seen: Row) -> str:
+    content = json.dumps([sorted(_schema_of(rows).items()), seen["rows"], seen["sum"], seen["xor"]])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _schema_of(rows: DataFrame) -> dict[str, str]:
+    return {field.name: field.dataType.simpleString() for field in rows.schema.fields}
 
 
 def _classes(rows: DataFrame, target: str, problem: Problem) -> list[Any]:

@@ -1,33 +1,71 @@
-"""Reading an experiment's data into one DataFrame."""
+"""Reading an experiment's data: one table of rows, or many with names."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from retune.errors import BadInput, root_cause
-from retune.experiment import FileData, SklearnData
+from retune.data.files import BAD, read_files
+from retune.data_section import ROWS, SklearnData, StoredData
+from retune.errors import BadInput
 from retune.spark import quote
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
-"""What a CSV may write for a missing value (a subset of pandas' list, plus UCI's question mark)."""
+log = logging.getLogger(__name__)
 
 
-def read_source(spark: SparkSession, data: SklearnData | FileData) -> DataFrame:
-    """Read all rows and columns, with types normalised.
+@dataclass(frozen=True)
+class TableRead:
+    """A table as its source has it.
 
-    Whole numbers become bigint, other numbers double, so that pandas and Spark agree on a model's signature; whole
-    numbers with missing values become double too, as pandas would have them.
+    Attributes:
+        rows: Those that could be read; whole numbers are bigint, other numbers double, so that pandas and Spark agree
+            on a model's signature; whole numbers with missing values are double too, as pandas would have them, but
+            for one table of many, in which they may be keys.
+        bad: Those that could not, with the one column `retune_bad`; None where none can be bad.
+    """
+
+    rows: DataFrame
+    bad: DataFrame | None = None
+
+
+def read_tables(
+    spark: SparkSession,
+    data: SklearnData | StoredData,
+    types: Mapping[str, Mapping[str, str]],
+    locate: Callable[[str], list[str]],
+) -> dict[str, TableRead]:
+    """Read every table of `data` whole.
+
+    Args:
+        spark: The session.
+        data: What to read.
+        types: Table → column → Spark type, where types are known.
+        locate: Gives the URIs of a table's files.
 
     Raises:
-        BadInput: The data cannot be read; the message names path and cause.
+        BadInput: A table cannot be read; the message names path and cause.
     """
-    rows = _read_sklearn(spark, data) if isinstance(data, SklearnData) else _read_file(spark, data)
-    return _normalize(rows)
+    if isinstance(data, SklearnData):
+        return {ROWS: TableRead(_normalize(_read_sklearn(spark, data)))}
+    return {table: _read_table(spark, data, table, types.get(table, {}), locate(table)) for table in data.paths}
+
+
+def _read_table(
+    spark: SparkSession, data: StoredData, table: str, types: Mapping[str, str], uris: list[str]
+) -> TableRead:
+    read = read_files(spark, uris, data.format, types, data.field(table))
+    kept = frozenset(types if data.tables else ())
+    if BAD not in read.columns:
+        return TableRead(_normalize(read, kept))
+    read = read.cache()
+    good = read.where(F.col(BAD).isNull()).drop(BAD)
+    return TableRead(_normalize(good, kept), read.where(F.col(BAD).isNotNull()).select(BAD))
 
 
 def _read_sklearn(spark: SparkSession, data: SklearnData) -> DataFrame:
@@ -46,58 +84,10 @@ def _read_sklearn(spark: SparkSession, data: SklearnData) -> DataFrame:
     return spark.createDataFrame(frame)
 
 
-def _read_file(spark: SparkSession, data: FileData) -> DataFrame:
-    kind = data.format or ("csv" if data.path.lower().endswith((".csv", ".csv.gz", ".csv.bz2")) else "parquet")
-    try:
-        rows = spark.read.parquet(data.path) if kind == "parquet" else _retype_strings(_read_csv(spark, data.path))
-    except AnalysisException as error:
-        raise BadInput(f"data.path = {data.path}: {_first_line(str(error))}") from error
-    except Exception as error:  # Py4J hands on whatever a Hadoop file system throws
-        way_out = "; give data.format if it is not Parquet" if data.format is None and kind == "parquet" else ""
-        raise BadInput(
-            f"data.path = {data.path}: cannot be read as {kind}: {_first_line(root_cause(error))}{way_out}"
-        ) from error
-    if not rows.columns:
-        raise BadInput(f"data.path = {data.path}: is empty, without even column names")
-    return rows
-
-
-def _read_csv(spark: SparkSession, path: str) -> DataFrame:
-    return spark.read.csv(
-        path,
-        header=True,
-        inferSchema=True,
-        escape='"',
-        ignoreLeadingWhiteSpace=True,
-        ignoreTrailingWhiteSpace=True,
-        multiLine=True,  # a line break inside quotes would tear its row apart; the price is one task a file
-    )
-
-
-def _retype_strings(rows: DataFrame) -> DataFrame:
-    """Null the ways a CSV writes "missing", and make columns numeric or boolean that are so but for them."""
-    strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType)]
-    if not strings:
-        return rows
-    cleaned = rows.withColumns({n: F.when(~F.col(quote(n)).isin(*MISSING), F.col(quote(n))) for n in strings})
-    counts = cleaned.agg(
-        *[F.count(quote(n)).alias(f"{i}_given") for i, n in enumerate(strings)],
-        *[F.count(F.col(quote(n)).cast("double")).alias(f"{i}_double") for i, n in enumerate(strings)],
-        *[F.count_if(F.lower(quote(n)).isin("true", "false")).alias(f"{i}_boolean") for i, n in enumerate(strings)],
-    ).first()
-    assert counts is not None
-    kinds = {
-        name: kind
-        for i, name in enumerate(strings)
-        for kind in ("double", "boolean")
-        if 0 < counts[f"{i}_given"] == counts[f"{i}_{kind}"]
-    }
-    return cleaned.withColumns({name: F.col(quote(name)).cast(kind) for name, kind in kinds.items()})
-
-
-def _normalize(rows: DataFrame) -> DataFrame:
-    whole = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.IntegralType)]
-    other = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.FractionalType)]
+def _normalize(rows: DataFrame, kept: frozenset[str] = frozenset()) -> DataFrame:
+    fields = [field for field in rows.schema.fields if field.name not in kept]
+    whole = [f.name for f in fields if isinstance(f.dataType, T.IntegralType)]
+    other = [f.name for f in fields if isinstance(f.dataType, T.FractionalType)]
     with_nulls = _columns_with_nulls(rows, whole)
     casts = {name: "double" if name in with_nulls or name in other else "bigint" for name in whole + other}
     # Parquet as pandas writes it: without a zone, which the session's, UTC, stands in for.
@@ -112,7 +102,3 @@ def _columns_with_nulls(rows: DataFrame, names: list[str]) -> set[str]:
     nulls = rows.agg(*[F.max(F.col(quote(n)).isNull()).alias(str(i)) for i, n in enumerate(names)]).first()
     assert nulls is not None
     return {name for i, name in enumerate(names) if cast(bool, nulls[str(i)])}
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0][:300] if text else "no reason given"
