@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo ui check schema test test-unit chaos lint format bench bench-long bench-quality \
+.PHONY: help setup setup-dev demo blobs ui check schema test test-unit chaos lint format bench bench-long bench-quality \
 	bench-peers bench-search soak lock clean
 
 help: ## show this list
@@ -24,6 +24,9 @@ setup-dev: ## the same, and the tools of tests and linters
 
 demo: setup ## run one experiment end to end (EXPERIMENT=diabetes)
 	@$(IN_ENV) exec python local/demo.py "$(EXPERIMENT)"
+
+blobs: setup-dev ## start an Azure Blob server on this machine with those tables, for the experiment talkingdata
+	@$(IN_ENV) exec python local/blobs.py
 
 ui: setup ## open Airflow and MLflow on this machine; Ctrl-C ends both
 	@$(IN_ENV) exec python local/ui.py

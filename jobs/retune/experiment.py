@@ -194,9 +194,6 @@ class Experiment(Section):
         for name in needed:
             if name not in (given or {}):
                 raise cross_error("data.tables", None, f"lacks the table {name}, which features.pipeline needs")
-        for name in given or {}:
-            if name not in needed:
-                raise cross_error(f"data.tables.{name}", None, "is a table that features.pipeline does not know")
 
     @property
     def dag_id(self) -> str:

@@ -40,12 +40,12 @@ def read_tables(
     types: Mapping[str, Mapping[str, str]],
     locate: Callable[[str], list[str]],
 ) -> dict[str, TableRead]:
-    """Read every table of `data` whole.
+    """Read tables of `data` whole.
 
     Args:
         spark: The session.
         data: What to read.
-        types: Table → column → Spark type, where types are known.
+        types: The tables: column → Spark type, where types are known.
         locate: Gives the URIs of a table's files.
 
     Raises:
@@ -53,7 +53,7 @@ def read_tables(
     """
     if isinstance(data, SklearnData):
         return {ROWS: TableRead(_normalize(_read_sklearn(spark, data)))}
-    return {table: _read_table(spark, data, table, types.get(table, {}), locate(table)) for table in data.paths}
+    return {table: _read_table(spark, data, table, known, locate(table)) for table, known in types.items()}
 
 
 def _read_table(

@@ -79,23 +79,26 @@ def _read(spark: SparkSession, stage: Stage, connection: Connection | None) -> d
     data, features = stage.experiment.data, stage.experiment.features
     if isinstance(data, SklearnData):
         return read_tables(spark, data, {}, lambda _: [])
-    uris = _fetch(spark, stage, data, connection) if isinstance(data, BlobData) else _find(spark, stage, data)
-    return read_tables(spark, data, features.tables or {ROWS: data.types}, uris.__getitem__)
+    types = features.tables or {ROWS: data.types}  # of a pipeline's tables, those that it needs
+    if isinstance(data, BlobData):
+        uris = _fetch(spark, stage, data, connection, list(types))
+    else:
+        uris = {table: [_find(spark, stage, data.paths[table])] for table in types}
+    return read_tables(spark, data, types, uris.__getitem__)
 
 
-def _find(spark: SparkSession, stage: Stage, data: StoredData) -> dict[str, list[str]]:
-    return {
-        table: [unpack_at(spark, path, f"{stage.folder}/unpacked") if path.endswith(".zip") else path]
-        for table, path in data.paths.items()
-    }
+def _find(spark: SparkSession, stage: Stage, path: str) -> str:
+    return unpack_at(spark, path, f"{stage.folder}/unpacked") if path.endswith(".zip") else path
 
 
-def _fetch(spark: SparkSession, stage: Stage, data: BlobData, connection: Connection | None) -> dict[str, list[str]]:
-    """Bring the blobs of all tables into the workspace, and write down what was read."""
+def _fetch(
+    spark: SparkSession, stage: Stage, data: BlobData, connection: Connection | None, tables: list[str]
+) -> dict[str, list[str]]:
+    """Bring the blobs of tables into the workspace, and write down what was read."""
     kept = f"{settings.workspace()}/{stage.experiment.name}/blobs"
     store = f"{data.source} {data.locate('')}"
     staging = Staging(spark, Store(data, connection), store, kept, f"{stage.folder}/blobs")
-    staged: dict[str, list[Staged]] = {table: staging.stage(table) for table in data.paths}
+    staged: dict[str, list[Staged]] = {table: staging.stage(table) for table in tables}
     everything = [each for table in staged.values() for each in table]
     log.info("%s", summarize(everything))
     sources = [
