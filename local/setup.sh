@@ -42,6 +42,7 @@ main() {
     # Azure's emulator. The tests that need it are skipped where it, or npm, is not to be had.
     if command -v npm >/dev/null; then
       step "Azurite $AZURITE_VERSION" "$home/azurite.version" "$AZURITE_VERSION" install_azurite
+      [ -x "$home/azurite/node_modules/.bin/azurite-blob" ] || rm "$home/azurite.version"
     fi
   fi
 
