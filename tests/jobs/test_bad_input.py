@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import zipfile
 
+import pandas as pd
 import pytest
 from jobs.conftest import ROOT
 from mlflow.tracking import MlflowClient
@@ -171,3 +174,41 @@ def test_missing_jars_are_named(home):
     )
     assert job.returncode == BadInput.exit_code
     assert "SynapseML's jars are not on Spark's class path; run `make setup`" in job.stdout
+
+
+TYPED = FILE.replace("target: y}", "target: y, types: {a: bigint, y: double}, max_bad_rows: 1}")
+ONE_BAD = TABLE.replace("\n7,", "\nseven,")
+
+
+def test_bad_rows_are_kept_aside_and_counted(home, caplog):
+    assert run_ingest(home, TYPED, ONE_BAD) == 0
+    (run,) = stage_runs(home)
+    assert (run.data.metrics["bad_rows"], run.data.metrics["rows"]) == (1, 199)
+    kept = pd.read_parquet(run.data.tags["retune.output.quarantine"].removeprefix("file://") + "/data")
+    assert json.loads(kept["retune_bad"][0]) == {"a": "seven", "b": "x", "y": "0"}
+    assert "toy.csv: 1 bad rows, kept in" in caplog.text
+
+
+def test_more_bad_rows_than_allowed_fail_ingest(home, caplog):
+    assert run_ingest(home, TYPED, ONE_BAD.replace("\n9,", "\nnine,")) == BadInput.exit_code
+    assert_one_failed_run(
+        home, caplog, r"toy.csv: 2 bad rows, kept in .*; the first: .*seven.*data.max_bad_rows, now 1"
+    )
+
+
+def test_a_zip_is_unpacked_and_holds_one_file(home, caplog):
+    text = FILE.replace("toy.csv", "toy.csv.zip")
+    with zipfile.ZipFile(home / "toy.csv.zip", "w") as archive:
+        archive.writestr("toy.csv", TABLE)
+    assert run_ingest(home, text, None) == 0
+    with zipfile.ZipFile(home / "toy.csv.zip", "a") as archive:
+        archive.writestr("more.csv", TABLE)
+    assert run_ingest(home, text, None) == BadInput.exit_code
+    assert "toy.csv.zip: a zip must hold one file, but this one holds 2 (toy.csv, more.csv)" in caplog.text
+
+
+def test_a_connection_has_to_be_told_by_hand(home, caplog, tmp_path):
+    blob = "{source: http, path: http://127.0.0.1:9/toy.csv, connection: blobs, target: y}"
+    text = FILE.replace("{source: file, path: toy.csv, target: y}", blob)
+    assert run_ingest(home, text) == BadInput.exit_code
+    assert_one_failed_run(home, caplog, "data.connection = 'blobs': by hand, a job is told the connection by --cred")

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,15 +32,16 @@ class Watch:
     """What could be seen while the jobs ran: command lines and environments, and Spark's own pages."""
 
     processes: set[bytes] = field(default_factory=set)
-    pages: dict[str, bytes] = field(default_factory=dict)
+    pages: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
 
     def look(self) -> None:
         seen = subprocess.run(["ps", "axeww", "-o", "args"], capture_output=True, check=True).stdout
-        self.processes.update(seen.splitlines())
+        # The server that holds the account knows its key.
+        self.processes.update(line for line in seen.splitlines() if b"azurite-blob" not in line)
         for page in ("environment/", "executors/", "jobs/", "api/v1/applications"):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{UI_PORT}/{page}", timeout=5) as answer:
-                    self.pages[page] = answer.read()
+                    self.pages[page].add(answer.read())
             except OSError:
                 continue
 
@@ -156,7 +158,7 @@ def test_a_refused_credential_is_named_and_not_tried_again(airflow, runs):
 def test_what_could_be_seen_was_looked_at(airflow, runs):
     _, watch = runs
     assert any(b"--credentials" in line for line in watch.processes)
-    assert b"spark.eventLog.dir" in watch.pages["environment/"]
+    assert any(b"spark.eventLog.dir" in page for page in watch.pages["environment/"])
     assert list((airflow.home / "events").iterdir())
 
 
@@ -164,7 +166,7 @@ def test_no_secret_is_in_a_command_line_an_environment_or_a_page_of_spark(runs):
     _, watch = runs
     for spelling in SPELLINGS:
         assert [line for line in watch.processes if spelling in line] == []
-        assert [page for page, body in watch.pages.items() if spelling in body] == []
+        assert [name for name, seen in watch.pages.items() if any(spelling in page for page in seen)] == []
 
 
 def test_no_secret_is_in_any_file(airflow, runs):
