@@ -38,15 +38,13 @@ def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
 
 def plot_sweep(scores: Sequence[Score], scorer: str) -> Figure:
     """Plot mean and deviation of each setting, best first; by their parameters, as long as there is room for them."""
-    done = sorted(
-        (score for score in scores if score.mean is not None), key=lambda score: (-(score.mean or 0.0), score.trial)
-    )
+    done = sorted((score for score in scores if score.folds), key=lambda score: (-score.mean, score.trial))
     named = len(done) <= _MOST_NAMED
     figure = Figure(figsize=(9, 1.6 + 0.28 * len(done)) if named else (9, 5), layout="constrained")
     axes = figure.subplots()
     places, means = range(1, len(done) + 1), [score.mean for score in done]
     deviations = [score.std for score in done]
-    style = {"fmt": "o", "markersize": 4, "capsize": 2, "elinewidth": 1, "color": "tab:blue"}
+    style: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "elinewidth": 1, "color": "tab:blue"}
     if named:
         axes.errorbar(means, places, xerr=deviations, **style)
         axes.set_yticks(places, name_settings(done))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,20 +45,20 @@ class Score:
     note: str
 
     @property
-    def mean(self) -> float | None:
-        """The mean over folds."""
-        return statistics.fmean(self.folds) if self.folds else None
+    def mean(self) -> float:
+        """The mean over folds; NaN where there are none."""
+        return statistics.fmean(self.folds) if self.folds else math.nan
 
     @property
-    def std(self) -> float | None:
+    def std(self) -> float:
         """The deviation over folds, of a population, as `std_test_score` of `GridSearchCV` is."""
-        return statistics.pstdev(self.folds) if self.folds else None
+        return statistics.pstdev(self.folds) if self.folds else math.nan
 
     @property
     def text(self) -> str:
         """One line, as the `grid_scores_` of older versions of scikit-learn were printed."""
-        mean, std = ("nan" if value is None else f"{value:.5f}" for value in (self.mean, self.std))
-        return f"mean: {mean}, std: {std}, params: {self.parameters}" + (f", {self.note}" if self.note else "")
+        scored = f"mean: {self.mean:.5f}, std: {self.std:.5f}, params: {self.parameters}"
+        return f"{scored}, {self.note}" if self.note else scored
 
 
 def scorer_name(metric: Metric, problem: Problem) -> str:
@@ -100,10 +101,10 @@ def write_csv(scores: Sequence[Score], folds: int) -> str:
     )
     rows.writeheader()
     for score in scores:
-        row = {"trial": score.trial, "mean": score.mean, "std": score.std, "fit_s": score.fit_s, "note": score.note}
-        rows.writerow(
-            row | dict(zip(split, score.folds, strict=False)) | {f"param_{n}": v for n, v in score.parameters.items()}
-        )
+        measured = {"mean": score.mean, "std": score.std, **dict(zip(split, score.folds, strict=False))}
+        given = {f"param_{name}": value for name, value in score.parameters.items()}
+        row = {"trial": score.trial, "fit_s": score.fit_s, "note": score.note}
+        rows.writerow({**row, **given, **(measured if score.folds else {})})
     return table.getvalue()
 
 

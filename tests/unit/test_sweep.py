@@ -84,5 +84,5 @@ def test_each_setting_has_a_point_in_the_figure_and_the_best_is_first(settings):
     [axes] = figure.axes
     [points] = [container.lines[0] for container in axes.containers]
     means = points.get_ydata() if settings > 40 else points.get_xdata()
-    np.testing.assert_allclose(means, np.sort(-drawn.mean(axis=1))[::-1])
+    np.testing.assert_allclose(np.asarray(means, float), np.sort(-drawn.mean(axis=1))[::-1])
     assert axes.get_title().startswith(f"{settings} of {settings + 1} settings")
