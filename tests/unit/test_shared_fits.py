@@ -184,6 +184,14 @@ def test_after_a_fit_that_failed_each_setting_is_fitted_by_itself():
     assert fits.measure({"n_estimators": 7, "subsample": 1.0}, [0], 2) is not None
 
 
+def test_rounds_that_are_none_are_left_to_a_fit_of_ones_own():
+    options = [5, 9, 0, -1]
+    space = {"n_estimators": {"type": "choice", "options": options}, "subsample": SUBSAMPLE}
+    fits = Fits(grid(space=space))
+    asked = [fits.measure({"n_estimators": rounds, "subsample": 0.5}, [0], 0) for rounds in options]
+    assert [each is None for each in asked] == [False, False, True, True]
+
+
 def test_after_trouble_of_the_cluster_the_next_to_ask_fits():
     fits, setting = Fits(grid()), {"n_estimators": 3, "subsample": 0.5}
 

@@ -58,12 +58,12 @@ class SharedFits:
             None where the setting shares no fit. So it is from then on when one fails: to more rounds than a
             setting's own, it may have failed where that would not.
         """
-        family = _family(parameters, self._name)
+        family, own = _family(parameters, self._name), cast(int, parameters.get(self._name))
         if family not in self._locks:
             return None
         with self._locks[family]:
-            rounds = self._rounds.get(family)
-            if rounds is None:
+            rounds = self._rounds.get(family, [])
+            if own not in rounds:
                 return None
             missing = [fold for fold in folds if (family, fold) not in self._scores]
             for fold, scores in zip(missing, fit(missing, rounds) if missing else (), strict=True):
@@ -72,7 +72,7 @@ class SharedFits:
                     return None
                 self._scores[family, fold] = trial, scores
             told = [self._scores[family, fold] for fold in folds]
-        return [(made_in, scores[cast(int, parameters[self._name])]) for made_in, scores in told]
+        return [(made_in, scores[own]) for made_in, scores in told]
 
     def trials_for(self, fits: int) -> int:
         """Return how many trials in a row have to run for so many to fit, while the others wait for one of these."""

@@ -1,4 +1,4 @@
-"""Trials that fit on one machine, each within one Spark task."""
+"""Trials that fit on one machine, each fit within one Spark task."""
 
 from __future__ import annotations
 
