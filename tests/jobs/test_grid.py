@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import mlflow
-import pandas as pd
 import pytest
 from flights import EXPERIMENT, write_flights
 from jobs.conftest import Jobs
@@ -84,7 +84,8 @@ def test_no_trial_is_lost_and_each_tells_whose_fit_it_shares(grid_chain):
     families = [makers[start : start + 3] for start in range(0, 12, 3)]
     assert all(set(family) <= set(range(3 * n, 3 * n + 3)) for n, family in enumerate(families))
     assert families[0] in ([0, 0, 0], [1, 1, 1], [2, 2, 2])
-    assert len({maker for family in families for maker in family}) <= 5  # one a family, one more where it was killed
+    # One a family, and one more of each of the two that the kill may have met.
+    assert 4 <= len({maker for family in families for maker in family}) <= 6
 
 
 def test_the_sweep_is_told_as_scikit_learn_does(grid_chain):
@@ -105,8 +106,8 @@ def test_table_and_figure_are_there_and_the_best_is_logged(grid_chain):
     best = max(rows, key=lambda row: float(row["mean"]))
     tune = grid_chain.client.get_run(grid_chain.runs["tune"])
     assert -float(best["mean"]) == pytest.approx(tune.data.metrics["validation_log_loss"])
-    setting = pd.read_json(io.StringIO(f"[{grid_chain.output('tune', 'best_setting')}]")).iloc[0]
-    assert {name: float(best[f"param_{name}"]) for name in setting.index} == setting.to_dict()
+    setting = json.loads(grid_chain.output("tune", "best_setting"))
+    assert {name: float(best[f"param_{name}"]) for name in setting} == setting
     paths = [file.path for file in grid_chain.client.list_artifacts(grid_chain.runs["tune"])]
     assert "sweeping_results.png" in paths
 
