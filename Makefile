@@ -55,7 +55,7 @@ format: setup-dev ## put the code into the project's format
 bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures)
 	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
 
-bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, and SparkTrials
+bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, SparkTrials, and GridSearchCV
 	@$(IN_ENV) python bench/run.py --long
 
 bench-quality: bench-peers ## compare what retune, Optuna and FLAML find in a minute, in an hour (OPTIONS="--seeds 1")

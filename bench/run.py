@@ -16,6 +16,7 @@ import dag_parsing
 import driver_memory
 import first_job
 import gbt
+import grid_cv
 import guide
 import native
 import puzzle
@@ -63,7 +64,7 @@ _SHORT: tuple[Measurement, ...] = (
     scaling,
     driver_memory,
 )
-_LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle)
+_LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle, grid_cv)
 FIGURES: dict[str, Measurement] = {each.NAME: each for each in (*_SHORT, *_LONG)}
 
 _RESULTS = ROOT / "docs" / "benchmarks.json"

@@ -25,6 +25,7 @@ from retune.placements import load_placement
 from retune.placements.base import Trials
 from retune.placements.cluster import _held_rows, plan_fits
 from retune.placements.cluster_trial import FitAndScore, Rows
+from retune.placements.shared_fits import follow_fits
 from retune.run_tree import end_stage
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
@@ -136,17 +137,22 @@ def warm_session(place: Place) -> Iterator[SparkSession]:
 @contextmanager
 def tuning(place: Place, featurized: str) -> Iterator[Tuning]:
     """Open the tune stage after a featurize run, as its job does, and try some settings so that the JVM is warm."""
-    with warm_session(place) as spark:
-        client, lease = connect(), lease_tune(place, featurized)
-        stage = open_stage(client, "tune", lease)
-        trainer = load_trainer(stage.experiment.model.trainer)
-        with ExitStack() as stack:
-            if trainer.placement == "task":
-                held = Tuning(
-                    spark, stage, None, trainer, stack.enter_context(load_placement("task").trials(spark, stage))
-                )
-            else:
-                held = Tuning(spark, stage, stack.enter_context(_held_rows(spark, stage, trainer)), trainer)
-            held.search(_WARM_UP)
-            yield held
-        end_stage(client, lease)
+    with warm_session(place) as spark, open_tuning(place, spark, featurized) as held:
+        held.search(_WARM_UP)
+        yield held
+
+
+@contextmanager
+def open_tuning(place: Place, spark: SparkSession, featurized: str) -> Iterator[Tuning]:
+    """Open a tune stage of its own in a session that may have seen others."""
+    client, lease = connect(), lease_tune(place, featurized)
+    stage = open_stage(client, "tune", lease)
+    trainer = load_trainer(stage.experiment.model.trainer)
+    stage = replace(stage, experiment=follow_fits(stage.experiment, trainer))
+    with ExitStack() as stack:
+        if trainer.placement == "task":
+            tasks = stack.enter_context(load_placement("task").trials(spark, stage))
+            yield Tuning(spark, stage, None, trainer, tasks)
+        else:
+            yield Tuning(spark, stage, stack.enter_context(_held_rows(spark, stage, trainer)), trainer)
+    end_stage(client, lease)

@@ -6,6 +6,7 @@ Rows carry `retune_label` and `retune_prediction` (double) and, for classes, `re
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from retune.data.splits import LABEL, SPLIT
 from retune.metrics import Problem
 from retune.trainers.base import PREDICTION, PROBABILITY
 
-_LEAST_PROBABILITY = 1e-15  # as scikit-learn's log_loss clipped for long
+_LEAST_PROBABILITY = sys.float_info.epsilon  # as scikit-learn's log_loss clips
 
 
 def score_splits(

@@ -10,6 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from retune.metrics import Metric
 from retune.search.trial import Trial
+from retune.sweep import Score, name_settings
+
+_MOST_NAMED = 40  # settings whose parameters have room beside the figure
 
 
 def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
@@ -30,6 +33,29 @@ def plot_search(trials: Sequence[Trial], metric: Metric) -> Figure:
     axes.set(xlabel="trial", ylabel=name, title=f"{len(trials)} trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
+    return figure
+
+
+def plot_sweep(scores: Sequence[Score], scorer: str) -> Figure:
+    """Plot mean and deviation of each setting, best first; by their parameters, as long as there is room for them."""
+    done = sorted((score for score in scores if score.folds), key=lambda score: (-score.mean, score.trial))
+    named = len(done) <= _MOST_NAMED
+    figure = Figure(figsize=(9, 1.6 + 0.28 * len(done)) if named else (9, 5), layout="constrained")
+    axes = figure.subplots()
+    places, means = range(1, len(done) + 1), [score.mean for score in done]
+    deviations = [score.std for score in done]
+    style: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "elinewidth": 1, "color": "tab:blue"}
+    if named:
+        axes.errorbar(means, places, xerr=deviations, **style)
+        axes.set_yticks(places, name_settings(done))
+        axes.set(xlabel=scorer)
+        axes.invert_yaxis()
+    else:
+        axes.errorbar(places, means, yerr=deviations, **style)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="setting, best first", ylabel=scorer)
+    best = f"; best: trial {done[0].trial}, {name_settings(done)[0]}" if done and not named else ""
+    axes.set_title(f"{len(done)} of {len(scores)} settings, mean ± std over folds{best}", fontsize="medium")
     return figure
 
 

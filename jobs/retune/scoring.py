@@ -9,8 +9,6 @@ from sklearn import metrics
 
 from retune.metrics import Problem
 
-_LEAST_PROBABILITY = 1e-15
-
 
 def score_model(
     model: Any, features: Any, labels: np.ndarray, problem: Problem, classes: int, metric: str
@@ -41,8 +39,9 @@ def predict_classes(model: Any, features: Any, classes: int) -> tuple[np.ndarray
         predicted = np.asarray(model.predict(features)).astype(int)
         return predicted, np.eye(classes)[predicted]
     known = np.asarray(model.classes_).astype(int)  # a fold may lack a class
-    probability = np.zeros((features.shape[0], classes))
-    probability[:, known] = model.predict_proba(features)
+    found = np.asarray(model.predict_proba(features))
+    probability = np.zeros((features.shape[0], classes), found.dtype)
+    probability[:, known] = found
     return probability.argmax(axis=1), probability
 
 
@@ -62,7 +61,8 @@ def _score_regression(labels: np.ndarray, predicted: np.ndarray) -> dict[str, fl
 def _score_classes(
     labels: np.ndarray, predicted: np.ndarray, probability: np.ndarray, classes: int
 ) -> dict[str, float]:
-    own = np.clip(probability[np.arange(len(labels)), labels], _LEAST_PROBABILITY, None)
+    least = np.finfo(probability.dtype).eps  # as scikit-learn clips: XGBoost's are of single precision
+    own = np.clip(probability[np.arange(len(labels)), labels], least, 1 - least).astype(np.float64)
     everyone = list(range(classes))
     average: dict[str, Any] = {"average": "binary"} if classes == 2 else {"average": "macro", "labels": everyone}
     return {

@@ -123,8 +123,8 @@ class Search(Section):
     parallel_trials: Annotated[int, Field(gt=0, le=128)] | Literal["auto"] | None = Field(
         None,
         validation_alias=AliasChoices("parallel_trials", "parallelism"),
-        description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, all slots in tasks; "
-        "auto: as many as use the machine best.",
+        description="Trials side by side; also spelt parallelism. Default: 1 on the cluster, in tasks all "
+        "slots filled; auto: as many as use the machine best.",
     )
     placement: Literal["cluster", "task"] | None = Field(None, description="Where trials run; the trainer's, if given.")
     runner: Literal["retune", "spark_trials"] = Field(

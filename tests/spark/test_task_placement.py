@@ -96,7 +96,7 @@ def test_trials_share_the_rows_and_keep_their_python_worker(spark):
 
 @pytest.mark.parametrize(("wanted", "slots", "parallel"), [(None, 8, 8), (3, 8, 3), (9, 8, 8), (None, 500, 128)])
 def test_parallel_trials_are_capped_to_the_slots(caplog, wanted, slots, parallel):
-    assert choose_parallel(wanted, slots) == parallel
+    assert choose_parallel(wanted, slots, fill=slots) == parallel
     assert ("capped" in caplog.text) == bool(wanted and wanted > parallel)
 
 

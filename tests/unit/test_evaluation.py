@@ -17,7 +17,7 @@ def count_cells(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str,
     """Return the confusion matrix in cells, as Spark aggregates it."""
     cells: dict[tuple[int, int], list[float]] = defaultdict(list)
     for label, row in zip(labels, probabilities, strict=True):
-        cells[int(label), int(row.argmax())].append(-math.log(max(row[label], 1e-15)))
+        cells[int(label), int(row.argmax())].append(-math.log(max(row[label], 2**-52)))
     return [
         {"label": label, "prediction": prediction, "rows": len(losses), "log_loss": sum(losses)}
         for (label, prediction), losses in cells.items()

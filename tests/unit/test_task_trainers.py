@@ -16,6 +16,7 @@ from retune.errors import BadInput
 from retune.experiment import TRAINERS
 from retune.metrics import Problem
 from retune.scoring import predict_classes, score_model
+from retune.search.engine import build_engine
 from retune.trainers import load_trainer
 from retune.trainers.base import TaskTrainer
 
@@ -199,3 +200,45 @@ def test_a_pipeline_of_ones_own_gets_the_parameters_of_its_steps(monkeypatch):
     table = plant("regression")
     model = trainer.fit(table, parameters, "regression", 7, 1)  # missing values are filled before it
     assert np.isfinite(model.predict(table.features)).all()
+
+
+XGBOOST_GRIDS: dict[str, tuple[dict[str, Any], int]] = {
+    "small": (
+        {
+            "n_estimators": {"type": "choice", "options": [400, 500]},
+            "colsample_bylevel": {"type": "choice", "options": [0.1, 1]},
+            "subsample": {"type": "choice", "options": [0.5, 1]},
+        },
+        8,
+    ),
+    "large": (
+        {
+            "n_estimators": {"type": "quniform", "low": 300, "high": 700, "q": 100},
+            "colsample_bylevel": {"type": "choice", "options": [0.01, 0.1, 0.5, 1]},
+            "subsample": {"type": "quniform", "low": 0.5, "high": 1, "q": 0.1},
+        },
+        120,
+    ),
+}
+
+
+@pytest.mark.parametrize("constants", ["fixed", "space"])
+@pytest.mark.parametrize("grid", XGBOOST_GRIDS)
+def test_usual_grids_of_xgboost_are_accepted_and_their_values_are_as_written(grid, constants):
+    space, size = XGBOOST_GRIDS[grid]
+    same = {
+        "max_depth": 4, "reg_alpha": 1, "reg_lambda": 1, "colsample_bytree": 1, "learning_rate": 0.1,
+        "objective": "multi:softprob",
+    }  # fmt: skip
+    if constants == "space":
+        space = {**space, **{name: {"type": "choice", "options": [value]} for name, value in same.items()}}
+    search = {"engine": "grid", "metric": "log_loss", "validation": "cross_validation", "space": space}
+    model = {"trainer": "xgboost", "fixed": same if constants == "fixed" else {}}
+    experiment = build_experiment(problem="multiclass", model=model, search=search)
+    load_trainer("xgboost").check(experiment)
+    assert experiment.search.trials == size
+    engine = build_engine(experiment.search)
+    settings = [engine.propose(number) for number in range(size)]
+    assert len({str(setting) for setting in settings}) == size
+    assert {len(repr(setting["subsample"])) for setting in settings} <= {1, 3}
+    assert {type(setting["n_estimators"]) for setting in settings} == {int}

@@ -7,7 +7,7 @@ import logging
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,9 +102,14 @@ def open_shared(files: TableFiles) -> Table:
 
 
 def run_in_task(spark: SparkSession, function: Any, *arguments: Any) -> Any:
-    """Call `function` in one Spark task and return what it returns.
+    """Call `function` in one Spark task and return what it returns."""
+    return run_in_tasks(spark, function, [arguments])[0]
 
-    The task reads its input to the end: else Spark takes its Python worker for broken and starts another for the next
+
+def run_in_tasks(spark: SparkSession, function: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call `function` once in each of as many Spark tasks of one job, and return what it returns, in order.
+
+    A task reads its input to the end: else Spark takes its Python worker for broken and starts another for the next
     task, which then imports all libraries anew, for seconds.
     """
 
@@ -115,9 +120,8 @@ def run_in_task(spark: SparkSession, function: Any, *arguments: Any) -> Any:
 
     # Spark flushes what it sends to a worker once in the middle, and Nagle's algorithm holds the rest back until the
     # worker's kernel acknowledges the first part, after 40 ms; unless the rest fills whole segments.
-    items = [(arguments, bytes(_TWO_SEGMENTS))]
-    [result] = spark.sparkContext.parallelize(items, 1).mapPartitions(call).collect()
-    return result
+    items = [(arguments, bytes(_TWO_SEGMENTS)) for arguments in calls]
+    return list(spark.sparkContext.parallelize(items, len(items)).mapPartitions(call).collect())
 
 
 def _prepare_for_next_task() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,11 @@ from retune.placements.objective import (
     ROUNDS,
     SIZE,
     constrained_measures,
-    measure_folds,
     read_returned,
     scored_by,
 )
 from retune.placements.task_rows import open_shared
 from retune.scoring import score_model
-from retune.search.trial import Pruned
 from retune.space import Parameters
 from retune.trainers import load_trainer
 from retune.trainers.base import TaskTrainer
@@ -42,11 +41,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended in its task: measures, why it failed or was pruned, and the model where that is to be kept."""
+    """How a fold's fit ended in its task: measures, why it failed, and the model where that is to be kept."""
 
     metrics: dict[str, float]
     error: str | None = None
-    pruned: str | None = None
     model: Any = None
 
 
@@ -67,33 +65,42 @@ def import_all(trial: TaskTrial) -> None:
     open_shared(trial.files)
 
 
-def try_setting(
-    trial: TaskTrial, parameters: Parameters, bars: list[float | None], run_id: str | None = None
-) -> Outcome:
-    """Fit and score one setting; whatever goes wrong in it is an outcome, so that Spark tries no task again for it.
+def try_fold(trial: TaskTrial, parameters: Parameters, fold: int, run_id: str | None = None) -> Outcome:
+    """Fit one setting, leaving out a fold, and score it there; whatever goes wrong in it is an outcome.
+
+    So Spark tries no task again for it.
 
     Args:
         trial: What all trials have in common.
-        parameters: What the models are fitted with.
-        bars: See `pruning_bars`; one a fold.
+        parameters: What the model is fitted with.
+        fold: From 0; 0 where there are none.
         run_id: The trial's run, where fits are autologged.
     """
-    search, model = trial.experiment.search, None
-
-    def measure(fold: int) -> dict[str, float]:
-        nonlocal model
-        with trial.autolog.around_fit(run_id) if trial.autolog and run_id else nullcontext():
-            metrics, model = _measure(trial, table, parameters, fold)
-        return metrics
-
     try:
-        table = open_shared(trial.files)
-        metrics = measure_folds(measure, METRICS[search.metric], bars)
-        return Outcome(metrics, model=spell(model, trial.classes) if search.log_models == "all" else None)
-    except Pruned as pruned:
-        return Outcome(pruned.metrics, pruned=str(pruned))
+        with trial.autolog.around_fit(run_id) if trial.autolog and run_id else nullcontext():
+            metrics, model = _measure(trial, open_shared(trial.files), parameters, fold)
+        keep = trial.experiment.search.log_models == "all"
+        return Outcome(metrics, model=spell(model, trial.classes) if keep else None)
     except Exception as error:
         return Outcome({}, error=f"{type(error).__name__}: {error}")
+
+
+def try_rounds(
+    trial: TaskTrial, parameters: Parameters, fold: int, rounds: Sequence[int]
+) -> dict[int, dict[str, float]] | None:
+    """Do what `try_fold` does for settings that differ in the rounds alone, by one fit to the most of them.
+
+    Returns:
+        What was measured, by rounds; None where anything went wrong.
+    """
+    trainer = _task_trainer(trial.experiment)
+    try:
+        train, validation = open_shared(trial.files).split(fold)
+        model, fit_s = _fit(trial, train, {**parameters, str(trainer.rounds_parameter): max(rounds)})
+        cuts = {each: trainer.cut(model, each) for each in rounds}
+        return {each: {**_score(trial, cut, train, validation), "fit_s": fit_s} for each, cut in cuts.items()}
+    except Exception:
+        return None  # each setting tells for itself what is wrong with it
 
 
 def _measure(trial: TaskTrial, table: Table, parameters: Parameters, fold: int) -> tuple[dict[str, float], Any]:
@@ -110,35 +117,45 @@ def fit_and_score(
     trial: TaskTrial, train: Table, validation: Table, parameters: Parameters
 ) -> tuple[dict[str, float], Any]:
     """Return train and validation metrics, how long fit and scoring took, what constraints hang on; and the model."""
-    experiment, search = trial.experiment, trial.experiment.search
-    trainer = _task_trainer(experiment)
-    started = time.monotonic()
-    patience = search.early_stopping_rounds
-    model = trainer.fit(
+    search, trainer = trial.experiment.search, _task_trainer(trial.experiment)
+    model, fit_s = _fit(trial, train, parameters, validation)
+    metrics = {**_score(trial, model, train, validation), "fit_s": fit_s}
+    if search.early_stopping_rounds:
+        metrics[ROUNDS] = trainer.rounds(model)
+    if SIZE in constrained_measures(search):
+        metrics[SIZE] = trainer.model_size(model) / 2**20
+    return metrics, model
+
+
+def _fit(trial: TaskTrial, train: Table, parameters: Parameters, validation: Table | None = None) -> tuple[Any, float]:
+    """Return a model, and the seconds it took; the fit may stop early where it is given validation rows."""
+    experiment, started = trial.experiment, time.monotonic()
+    patience = experiment.search.early_stopping_rounds
+    model = _task_trainer(experiment).fit(
         train,
         parameters,
         experiment.problem,
-        search.seed,
+        experiment.search.seed,
         trial.threads,
         watched=validation if patience else None,
         patience=patience,
     )
-    fitted = time.monotonic()
+    return model, time.monotonic() - started
+
+
+def _score(trial: TaskTrial, model: Any, train: Table, validation: Table) -> dict[str, float]:
+    """Return train and validation metrics, and how long scoring took."""
+    experiment, started = trial.experiment, time.monotonic()
     metrics: dict[str, float] = {}
     # Rows are in the order of a hash, so the first of them are a sample; more than this would only cost time.
     sample = train.first(len(validation.labels))
     for name, table in (("train", sample), ("validation", validation)):
         scores = score_model(
-            model, table.features, table.labels, experiment.problem, len(trial.classes), scored_by(search)
+            model, table.features, table.labels, experiment.problem, len(trial.classes), scored_by(experiment.search)
         )
         metrics |= {f"{name}_{metric}": value for metric, value in scores.items()}
     rows = len(sample.labels) + len(validation.labels)
-    metrics |= {"fit_s": fitted - started, "score_ms_per_row": (time.monotonic() - fitted) * 1000 / rows}
-    if patience:
-        metrics[ROUNDS] = trainer.rounds(model)
-    if SIZE in constrained_measures(search):
-        metrics[SIZE] = trainer.model_size(model) / 2**20
-    return metrics, model
+    return {**metrics, "score_ms_per_row": (time.monotonic() - started) * 1000 / rows}
 
 
 def spell(model: Any, classes: list[Any]) -> Any:

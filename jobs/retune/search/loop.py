@@ -143,7 +143,7 @@ class _Search:
         setting = self._proposed[number]
         self._wait()
         running = _Running(setting, self._write(self._tracker.start, number, setting), time.time())
-        attempt = Attempt(earlier=self.trials, run_id=running.run_id)
+        attempt = Attempt(earlier=self.trials, run_id=running.run_id, number=number)
         self._plan.thread(target=self._try, args=(number, setting, attempt), daemon=True).start()
         self._running[number] = running
 

@@ -61,11 +61,13 @@ class Attempt:
         rung: 0 at first; higher after each time the cluster let the trial down, for ever safer ways to fit.
         earlier: The trials that have ended, in order.
         run_id: The trial's run in the tracker, which is made while the trial is under way.
+        number: The trial's.
     """
 
     rung: int = 0
     earlier: Sequence[Trial] = ()
     run_id: Future[str] = field(default_factory=Future)
+    number: int = 0
 
 
 class Objective(Protocol):

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,7 +22,8 @@ from retune.metrics import METRICS
 from retune.placements import load_placement
 from retune.placements.base import Trials
 from retune.placements.objective import ROUNDS
-from retune.plots import plot_search
+from retune.placements.shared_fits import follow_fits
+from retune.plots import plot_search, plot_sweep
 from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
@@ -29,10 +31,11 @@ from retune.search.plan import Plan, Result
 from retune.search.stopping import Budget
 from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog
-from retune.search_section import Search, parse_constraint
+from retune.search_section import CrossValidation, Search, parse_constraint
 from retune.space import Setting
 from retune.spark import losing_spark_told_apart, spark_session
 from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
+from retune.sweep import score_settings, scorer_name, write_csv, write_text
 from retune.trainers import load_trainer
 from retune.trial_runs import BASIS, SPACE, TrialRuns
 
@@ -42,8 +45,9 @@ _MARGIN_S = 5.0  # for the watchdog, where it can do it, to end the process
 
 def run(stage: Stage) -> None:
     """Publish `best_setting` (JSON), `best_trial` (its run id), `best_rounds` (where its fit stopped early, else 0)."""
-    experiment = stage.experiment
-    trainer = load_trainer(experiment.model.trainer)
+    trainer = load_trainer(stage.experiment.model.trainer)
+    experiment = follow_fits(stage.experiment, trainer)
+    stage = replace(stage, experiment=experiment)
     tracker = TrialRuns(stage)
     basis = hash_of_basis(stage)
     history = _usable_history(stage, tracker, basis)
@@ -192,6 +196,17 @@ def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
     figure = plot_search(result.trials, METRICS[stage.experiment.search.metric])
     stage.client.log_figure(stage.run_id, figure, "search.png")
+    if isinstance(validation := stage.experiment.search.validation, CrossValidation):
+        _log_sweep(stage, result, validation.folds)
+
+
+def _log_sweep(stage: Stage, result: Result, folds: int) -> None:
+    metric = METRICS[stage.experiment.search.metric]
+    scorer = scorer_name(metric, stage.experiment.problem)
+    scores = score_settings(result.trials, metric, folds)
+    stage.client.log_text(stage.run_id, write_text(scores, scorer), "sweeping_results.txt")
+    stage.client.log_text(stage.run_id, write_csv(scores, folds), "sweeping_results.csv")
+    stage.client.log_figure(stage.run_id, plot_sweep(scores, scorer), "sweeping_results.png")
 
 
 def _hash(*parts: Any) -> str:

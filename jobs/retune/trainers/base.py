@@ -55,6 +55,31 @@ class FitPlan:
     reason: str = ""
 
 
+class FirstRounds:
+    """The first rounds of a boosted model, as far as scoring goes.
+
+    Args:
+        model: With scikit-learn's interface.
+        chosen: How its `predict` and `predict_proba` are told which rounds.
+    """
+
+    def __init__(self, model: Any, **chosen: Any) -> None:
+        self._model, self._chosen = model, chosen
+
+    @property
+    def classes_(self) -> Any:
+        """The labels of the columns of `predict_proba`."""
+        return self._model.classes_
+
+    def predict(self, features: Any) -> Any:
+        """Return what the model predicts."""
+        return self._model.predict(features, **self._chosen)
+
+    def predict_proba(self, features: Any) -> Any:
+        """Return the classes' probabilities."""
+        return self._model.predict_proba(features, **self._chosen)
+
+
 class Trainer(ABC):
     """The adapter of one model family, of either kind below.
 
@@ -247,6 +272,14 @@ class TaskTrainer(Trainer):
     def rounds(self, model: Any) -> int:
         """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
         raise NotImplementedError(f"{self.name} has no rounds")
+
+    def can_cut(self, parameters: Parameters) -> bool:
+        """Tell whether the first n rounds of a fit are the very model that a fit to n rounds is."""
+        return False
+
+    def cut(self, model: Any, rounds: int) -> FirstRounds:
+        """Return what predicts by the first `rounds` of a model; only where `can_cut` says so."""
+        raise NotImplementedError(f"models of {self.name} cannot be cut")
 
     def model_size(self, model: Any) -> int:
         """Return the bytes of the pickled model."""

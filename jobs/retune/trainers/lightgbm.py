@@ -10,7 +10,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base import FirstRounds, TaskTrainer
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
 
@@ -44,6 +44,14 @@ class LightGBM(TaskTrainer):
     def rounds(self, model: Any) -> int:
         """Return the best iteration, counted from 1; see `TaskTrainer`."""
         return int(model.best_iteration_ or model.n_estimators_)
+
+    def can_cut(self, parameters: Parameters) -> bool:
+        """Neither `dart`, which weighs earlier trees anew in each round, nor `rf`; see `TaskTrainer`."""
+        return parameters.get("boosting_type", "gbdt") in ("gbdt", "goss")
+
+    def cut(self, model: Any, rounds: int) -> FirstRounds:
+        """Return what predicts by the first rounds; see `TaskTrainer`."""
+        return FirstRounds(model, num_iteration=rounds)
 
 
 # https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.

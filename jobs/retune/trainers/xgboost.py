@@ -12,7 +12,7 @@ from xgboost import XGBClassifier, XGBRegressor
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base import FirstRounds, TaskTrainer
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
 
@@ -54,6 +54,14 @@ class XGBoost(TaskTrainer):
         """Return the best iteration, counted from 1; see `TaskTrainer`."""
         best = getattr(model, "best_iteration", None) if model.early_stopping_rounds else None
         return int(model.get_booster().num_boosted_rounds() if best is None else best + 1)
+
+    def can_cut(self, parameters: Parameters) -> bool:
+        """Trees alone: `dart` weighs earlier ones anew in each round, and so does `gblinear`; see `TaskTrainer`."""
+        return parameters.get("booster") in (None, "gbtree")
+
+    def cut(self, model: Any, rounds: int) -> FirstRounds:
+        """Return what predicts by the first rounds; see `TaskTrainer`."""
+        return FirstRounds(model, iteration_range=(0, rounds))
 
 
 def _kind(problem: Problem) -> Any:
