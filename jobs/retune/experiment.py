@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from retune.distributions import Value
+from retune.features_section import Features, TabularFeatures
 from retune.metrics import Problem, metrics_for
 from retune.search_section import MEASURED, Search, parse_constraint
 from retune.section import Duration, Section, cross_error
@@ -28,7 +29,6 @@ else:
     TrainerName = Literal[TRAINERS]
 
 SklearnDataset = Literal["breast_cancer", "california_housing", "diabetes", "digits", "iris", "wine"]
-CastType = Literal["double", "string", "boolean"]
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
 
@@ -73,23 +73,6 @@ class Split(Section):
         return self
 
 
-class Features(Section):
-    """Which columns become features; without it, every numeric, string and boolean one but the target does."""
-
-    columns: list[str] | None = Field(None, min_length=1, description="Only these columns.")
-    drop: list[str] = Field([], description="All but these columns.")
-    cast: dict[str, CastType] = Field({}, description="Read these columns as another type.")
-    max_categories: int = Field(
-        1000, ge=2, description="A string column with more distinct values is left out, as an identifier would be."
-    )
-
-    @model_validator(mode="after")
-    def _check_one_of(self) -> Features:
-        if self.columns is not None and self.drop:
-            raise ValueError("columns and drop must not be given together")
-        return self
-
-
 class Model(Section):
     """The model family, and the setting it had before tuning."""
 
@@ -123,7 +106,7 @@ class Experiment(Section):
     data: Data
     problem: Problem
     split: Split = Split()
-    features: Features = Features()
+    features: Features = TabularFeatures()
     model: Model
     search: Search
     promotion: Promotion = Promotion()
@@ -165,7 +148,7 @@ class Experiment(Section):
                 raise cross_error(
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
                 )
-        if self.data.target in (self.features.columns or []):
+        if self.data.target in self.features.named_columns.get("columns", []):
             raise cross_error("features.columns", self.data.target, "must not name the target")
         known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
         for index, text in enumerate(self.search.constraints):

@@ -15,7 +15,8 @@ from scipy import sparse
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.data.table import Table, open_table, pack_features, stack_features, write_table
-from retune.features.tabular import FEATURES, choose_columns, fit_features
+from retune.features.base import FEATURES
+from retune.features.tabular import choose_columns, fit_features
 from retune.placements import task_rows
 from retune.placements.task import choose_parallel
 from retune.placements.task_model import TaskModel, raw_features
@@ -106,9 +107,9 @@ def test_the_model_reads_raw_rows_as_featurize_did(spark):
         "size double, color string, flag boolean, count bigint, code string",
     )  # fmt: skip
     experiment_features = {"cast": {"count": "string", "code": "double"}}
-    from retune.experiment import Features
+    from retune.features_section import TabularFeatures
 
-    columns, _ = choose_columns(raw.schema, Features.model_validate(experiment_features), [])
+    columns, _ = choose_columns(raw.schema, TabularFeatures.model_validate(experiment_features), [])
     model = fit_features(raw.limit(3), columns)
     labels = [list(each) for s in model.stages if isinstance(s, StringIndexerModel) for each in s.labelsArray]
     schema = {f.name: f.dataType.simpleString() for f in raw.schema}

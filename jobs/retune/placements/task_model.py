@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
 from retune.errors import BadInput
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
 from retune.pipeline_reader import load_pipeline
 from retune.placements.logged import log_whole, metadata_of, requirements_of

@@ -22,7 +22,7 @@ from pyspark.sql import types as T
 from retune.data.folds import FOLD, assign_folds
 from retune.data.splits import LABEL, ROW_ID
 from retune.data.table import Table, TableFiles, open_table, pack_features, stack_features, write_table
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
 from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet

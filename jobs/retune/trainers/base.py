@@ -125,6 +125,11 @@ class Trainer(ABC):
         where = {"cluster": "is fitted by the whole cluster", "task": "is fitted on one machine, within one Spark task"}
         if search.placement not in (None, self.placement):
             raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
+        if self.placement == "cluster" and experiment.features.pipeline == "talkingdata":
+            raise BadInput(
+                f"features.pipeline = 'talkingdata': {self.name} {where['cluster']}, and Spark has no stage that makes "
+                "vectors of bags for its model; use a task trainer, such as xgboost"
+            )
         if search.runner == "spark_trials" and self.placement != "task":
             raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
         side_by_side = search.parallel_trials not in (None, 1)

@@ -13,7 +13,7 @@ from synapse.ml.lightgbm import LightGBMClassifier, LightGBMRegressor
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.errors import BadInput
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
