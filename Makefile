@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo ui check schema test test-unit chaos lint format bench bench-long bench-quality \
+.PHONY: help setup setup-dev demo talkingdata ui check schema test test-unit chaos lint format bench bench-long bench-quality \
 	bench-peers bench-search soak lock clean
 
 help: ## show this list
@@ -24,6 +24,9 @@ setup-dev: ## the same, and the tools of tests and linters
 
 demo: setup ## run one experiment end to end (EXPERIMENT=diabetes)
 	@$(IN_ENV) exec python local/demo.py "$(EXPERIMENT)"
+
+talkingdata: setup ## make up the tables of TalkingData in $RETUNE_HOME/data/talkingdata (ROWS=2000 training devices)
+	@$(IN_ENV) exec python local/talkingdata.py --rows $(or $(ROWS),2000)
 
 ui: setup ## open Airflow and MLflow on this machine; Ctrl-C ends both
 	@$(IN_ENV) exec python local/ui.py
@@ -52,7 +55,7 @@ format: setup-dev ## put the code into the project's format
 bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures)
 	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
 
-bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, and SparkTrials
+bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, SparkTrials, TalkingData's features
 	@$(IN_ENV) python bench/run.py --long
 
 bench-quality: bench-peers ## compare what retune, Optuna and FLAML find in a minute, in an hour (OPTIONS="--seeds 1")

@@ -171,7 +171,8 @@ def _label_categories(shape: Shape) -> pa.Table:
 def _app_labels(draw: np.random.Generator, shape: Shape, apps: np.ndarray) -> pa.Table:
     # The last apps have no label; the first ones, by the dozen, are those of `INTERESTS`.
     app = np.concatenate([np.arange(shape.labelled), draw.integers(0, shape.labelled, shape.app_labels)])
-    label = draw.integers(len(INTERESTS), shape.labels, len(app))
+    own = len(INTERESTS)
+    label = own + (draw.random(len(app)) ** 4 * (shape.labels - own)).astype(int)  # a few are everywhere
     planted = np.arange(len(INTERESTS) * _OF_INTEREST)
     label[planted] = planted // _OF_INTEREST
     pairs = np.unique(np.stack([app, label]), axis=1, return_index=True)[1]

@@ -65,6 +65,12 @@ def prepared(spark, tables=None, section=ALL):
     return talkingdata.prepare(rows, section, others)
 
 
+@pytest.fixture(scope="module")
+def whole(spark):
+    """All bags of the small tables."""
+    return prepared(spark).cache()
+
+
 def as_frame(rows, fitted):
     """The vectors, a row a device, a column a slot."""
     found = fitted.transform(rows).select("device_id", FEATURES).collect()
@@ -82,18 +88,16 @@ def assert_equal_to_pandas(found, tables, sets):
         np.testing.assert_allclose(found[mine], wanted[mine], rtol=0, atol=1e-9)
 
 
-def test_all_sets_are_equal_to_those_of_pandas(spark):
+def test_all_sets_are_equal_to_those_of_pandas(whole):
     tables = small_tables()
-    rows = prepared(spark, tables)
-    found = as_frame(rows, talkingdata.fit(rows, ALL, []))
+    found = as_frame(whole, talkingdata.fit(whole, ALL, []))
     assert list(found.index.sort_values()) == [BIG + n for n in range(1, 7)]
     assert_equal_to_pandas(found, tables, FEATURE_SETS)
     assert found.shape[1] == sum(talkingdata_pandas.make_set(name, tables).shape[1] for name in FEATURE_SETS)
 
 
-def test_a_device_without_events_has_zeros_and_one_without_anything_has_none_but_zeros(spark):
-    rows = prepared(spark)
-    found = as_frame(rows, talkingdata.fit(rows, ALL, []))
+def test_a_device_without_events_has_zeros_and_one_without_anything_has_none_but_zeros(whole):
+    found = as_frame(whole, talkingdata.fit(whole, ALL, []))
     assert list(found.columns[found.loc[BIG + 5] != 0]) == ["brand:锤子", "model:T1"]
     assert not found.loc[BIG + 6].any()
 
@@ -107,18 +111,17 @@ def test_each_set_can_be_had_alone(spark, name):
     assert_equal_to_pandas(found, small_tables(), [name])
 
 
-def test_names_that_train_rows_lack_have_no_slot_and_change_no_fraction(spark):
-    rows = prepared(spark)
-    fitted = talkingdata.fit(rows.where(F.col("device_id") != BIG + 2), ALL, [])
-    found = as_frame(rows, fitted)
+def test_names_that_train_rows_lack_have_no_slot_and_change_no_fraction(whole):
+    fitted = talkingdata.fit(whole.where(F.col("device_id") != BIG + 2), ALL, [])
+    found = as_frame(whole, fitted)
     assert f"app:{BIG + 4}" not in found
     assert "brand:三星" not in found
     assert found.loc[BIG + 2, f"app:{BIG + 1}"] == pytest.approx(1 / 3)  # of 1, 4 and -5
     assert_equal_to_pandas(found, small_tables(), FEATURE_SETS)
 
 
-def test_what_tells_the_target_is_no_feature(spark):
-    fitted = talkingdata.fit(prepared(spark), ALL, [])
+def test_what_tells_the_target_is_no_feature(whole):
+    fitted = talkingdata.fit(whole, ALL, [])
     assert {feature.name for feature in fitted.features} == {
         "brand", "model", "weekday", "hour", "weekday_hour", "app", "label", "category", "category_used"
     }  # fmt: skip
@@ -134,10 +137,9 @@ def test_devices_with_several_phones_are_counted_and_have_the_first_by_name(spar
     assert phones[4] == ({"小米": 1.0}, {})
 
 
-def test_values_do_not_hang_on_the_order_of_rows(spark):
-    tables = small_tables()
-    turned = {name: table.iloc[::-1] for name, table in tables.items()}
-    first, second = (prepared(spark, each).orderBy("device_id").collect() for each in (tables, turned))
+def test_values_do_not_hang_on_the_order_of_rows(spark, whole):
+    turned = {name: table.iloc[::-1] for name, table in small_tables().items()}
+    first, second = (rows.orderBy("device_id").collect() for rows in (whole, prepared(spark, turned)))
     assert [row.asDict() for row in first] == [row.asDict() for row in second]
 
 
@@ -169,13 +171,12 @@ def test_a_key_that_matches_nothing_is_refused_with_both_tables(spark, table, ke
         prepared(spark, tables)
 
 
-def test_train_rows_without_any_name_are_refused(spark):
-    rows = prepared(spark)
+def test_train_rows_without_any_name_are_refused(whole):
     with pytest.raises(BadInput, match=r"^features\.sets: no device of the train rows has anything of phone, "):
-        talkingdata.fit(rows.where(F.col("device_id") == BIG + 6), ALL, [])
+        talkingdata.fit(whole.where(F.col("device_id") == BIG + 6), ALL, [])
 
 
-def test_a_bag_that_train_rows_lack_is_left_out_with_the_reason(spark):
-    fitted = talkingdata.fit(prepared(spark).where(F.col("device_id") == BIG + 5), ALL, [])
+def test_a_bag_that_train_rows_lack_is_left_out_with_the_reason(whole):
+    fitted = talkingdata.fit(whole.where(F.col("device_id") == BIG + 5), ALL, [])
     assert [feature.name for feature in fitted.features] == ["brand", "model"]
     assert fitted.left_out["app"] == "no train row has any"

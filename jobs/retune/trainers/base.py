@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -89,6 +89,13 @@ class Trainer(ABC):
         Raises:
             BadInput: It is not; the message has the way out.
         """
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return how much each slot of the vector counts in a model of this trainer's, by gain where there is such.
+
+        None where the family cannot tell, or sees other slots than those of the vector.
+        """
+        return None
 
     def check(self, experiment: Experiment) -> None:
         """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
@@ -253,12 +260,22 @@ class TaskTrainer(Trainer):
         """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
         raise NotImplementedError(f"{self.name} has no rounds")
 
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return the estimator's own `feature_importances_`, if it has some; see `Trainer`."""
+        return getattr(unwrap(model), "feature_importances_", None)
+
     def model_size(self, model: Any) -> int:
         """Return the bytes of the pickled model."""
         return len(pickle.dumps(model))
 
     def require(self, spark: SparkSession) -> None:
         """Nothing but Python packages is needed; see `Trainer`."""
+
+
+def unwrap(model: Any) -> Any:
+    """Return the estimator within a vote of one, which is how a classifier learns what the data call the classes."""
+    voters = getattr(model, "estimators_", [])
+    return voters[0] if type(model).__name__ == "VotingClassifier" and len(voters) == 1 else model
 
 
 def broken_rule(value: object, default: object) -> str | None:

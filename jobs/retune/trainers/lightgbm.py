@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
@@ -10,7 +10,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base import TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
 
@@ -44,6 +44,10 @@ class LightGBM(TaskTrainer):
     def rounds(self, model: Any) -> int:
         """Return the best iteration, counted from 1; see `TaskTrainer`."""
         return int(model.best_iteration_ or model.n_estimators_)
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return gains, where the scikit-learn interface would count splits; see `Trainer`."""
+        return list(unwrap(model).booster_.feature_importance(importance_type="gain"))
 
 
 # https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.ml import Transformer
@@ -109,6 +109,10 @@ class SynapseMLLightGBM(ClusterTrainer):
         """Return the best iteration of LightGBM's own early stopping, counted from 1; see `Trainer`."""
         best = int(model.getBoosterBestIteration())
         return best if best > 0 else int(model.getBoosterNumTotalIterations())
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return gains; see `Trainer`."""
+        return list(model.getFeatureImportances("gain"))
 
     def fit(
         self,
