@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 from measure import BenchError, Figure
@@ -76,15 +77,14 @@ def _watch(command: list[str], place: Place) -> list[dict]:
 
 
 def _resident(pid: int) -> int:
-    total = 0
-    try:
+    """Return the memory of a process and of all below it: a page that two share counts twice, but for a JVM's fork."""
+    total, jvms = 0, 0
+    with suppress(psutil.NoSuchProcess):
         for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            try:
-                total += each.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-    except psutil.NoSuchProcess:
-        pass
+            with suppress(psutil.NoSuchProcess):
+                # Between fork and exec, a child of the JVM is the JVM once more.
+                jvms += each.name() == "java"
+                total += each.memory_info().rss if each.name() != "java" or jvms == 1 else 0
     return total
 
 

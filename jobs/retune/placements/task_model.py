@@ -90,8 +90,9 @@ def raw_features(features: list[Feature]) -> ColumnTransformer:
             else:
                 known = [_as_raw(value, feature.type) for value in feature.values]
                 steps.append((f"category {feature.name}", _category(known), [feature.name]))
-    example = {f.name: [dict.fromkeys(f.values, 1.0) if f.kind == "bag" else None] for f in features}
-    made = ColumnTransformer(steps, sparse_threshold=1.0)  # as the rows that models are fitted to
+    example = {f.name: [dict.fromkeys(f.values, 1.0), {}] if f.kind == "bag" else [None] * 2 for f in features}
+    # Sparse wherever the second of these rows has a zero, that is with bags: as the rows that models are fitted to.
+    made = ColumnTransformer(steps, sparse_threshold=1.0)
     return made.fit(pd.DataFrame(example, dtype=object))
 
 
