@@ -81,15 +81,17 @@ class Vocabulary:
 
     def transform(self, rows: DataFrame) -> DataFrame:
         """Add the vectors, sparse ones; see `FittedFeatures`."""
-        bags = [feature.name for feature in self.features]
-        slots = [(feature.name, value) for feature in self.features for value in feature.values]
-        index, width = {slot: number for number, slot in enumerate(slots)}, len(slots)
+        indexes: list[dict[str, int]] = []
+        width = 0
+        for feature in self.features:
+            indexes.append({name: width + number for number, name in enumerate(feature.values)})
+            width += len(feature.values)
 
-        def vectorize(*values: dict[str, float]) -> SparseVector:
-            filled = (((bag, name), x) for bag, each in zip(bags, values, strict=True) for name, x in each.items())
-            return SparseVector(width, [(index[slot], x) for slot, x in filled if slot in index])
+        def vectorize(*bags: dict[str, float]) -> SparseVector:
+            known = zip(indexes, bags, strict=True)
+            return SparseVector(width, {i[name]: x for i, bag in known for name, x in bag.items() if name in i})
 
-        return rows.withColumn(FEATURES, F.udf(vectorize, VectorUDT())(*bags))
+        return rows.withColumn(FEATURES, F.udf(vectorize, VectorUDT())(*[feature.name for feature in self.features]))
 
 
 def _bags_of(section: TalkingDataFeatures) -> list[str]:
