@@ -10,8 +10,8 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo blobs ui check schema test test-unit chaos lint format bench bench-long bench-quality \
-	bench-peers bench-search soak lock clean
+.PHONY: help setup setup-dev demo talkingdata blobs ui check schema test test-unit chaos lint format bench bench-long \
+	bench-quality bench-peers bench-search soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ setup-dev: ## the same, and the tools of tests and linters
 
 demo: setup ## run one experiment end to end (EXPERIMENT=diabetes)
 	@$(IN_ENV) exec python local/demo.py "$(EXPERIMENT)"
+
+talkingdata: setup ## make up the tables of TalkingData in $RETUNE_HOME/data/talkingdata (ROWS=2000 training devices)
+	@$(IN_ENV) exec python local/talkingdata.py --rows $(or $(ROWS),2000)
 
 blobs: setup-dev ## start an Azure Blob server on this machine with those tables, for the experiment talkingdata
 	@$(IN_ENV) exec python local/blobs.py
@@ -55,7 +58,7 @@ format: setup-dev ## put the code into the project's format
 bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures)
 	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
 
-bench-long: bench-peers ## measure what takes long: a million rows against native LightGBM, SparkTrials, and GridSearchCV
+bench-long: bench-peers ## measure what takes long: a million rows, SparkTrials, GridSearchCV, TalkingData at its full shape
 	@$(IN_ENV) python bench/run.py --long
 
 bench-quality: bench-peers ## compare what retune, Optuna and FLAML find in a minute, in an hour (OPTIONS="--seeds 1")

@@ -14,7 +14,7 @@ from warm import Tuning, tuning
 
 from retune.data.splits import LABEL, SPLIT
 from retune.evaluation import score_splits
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.trainers.base import PREDICTION
 
 NAME = "gbt"

@@ -29,6 +29,8 @@ from machine import describe, look_at_machine
 from measure import BenchError, Figure, Skipped
 from place import ROOT, Place, temporary_place
 
+import talkingdata
+
 
 class Measurement(Protocol):
     """One or more figures: mostly a module.
@@ -64,7 +66,7 @@ _SHORT: tuple[Measurement, ...] = (
     scaling,
     driver_memory,
 )
-_LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle, grid_cv)
+_LONG: tuple[Measurement, ...] = (native.AT_1M, puzzle, grid_cv, talkingdata)
 FIGURES: dict[str, Measurement] = {each.NAME: each for each in (*_SHORT, *_LONG)}
 
 _RESULTS = ROOT / "docs" / "benchmarks.json"

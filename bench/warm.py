@@ -19,7 +19,7 @@ from stages import lease_tune
 
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.experiment import Experiment
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.handoff import Stage, open_stage
 from retune.placements import load_placement
 from retune.placements.base import Trials

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from retune.data_section import Data, StoredData
 from retune.distributions import Value
+from retune.features_section import Features, TabularFeatures
 from retune.metrics import Problem, metrics_for
 from retune.search_section import MEASURED, Search, parse_constraint
 from retune.section import Duration, Section, cross_error
@@ -29,7 +30,6 @@ else:
     TrainerName = Literal[TRAINERS]
 
 Memory = Annotated[str, Field(pattern=r"^[1-9]\d*[mg]$", description='As Spark spells it, such as "4g".')]
-CastType = Literal["double", "string", "boolean"]
 _PRESETS = ("@once", "@continuous", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
 
@@ -49,33 +49,6 @@ class Split(Section):
                 f"but is {self.validation} + {self.test}"
             )
         return self
-
-
-class Features(Section):
-    """Which columns become features; without it, every numeric, string and boolean one but the target does."""
-
-    columns: list[str] | None = Field(None, min_length=1, description="Only these columns.")
-    drop: list[str] = Field([], description="All but these columns.")
-    cast: dict[str, CastType] = Field({}, description="Read these columns as another type.")
-    max_categories: int = Field(
-        1000, ge=2, description="A string column with more distinct values is left out, as an identifier would be."
-    )
-
-    @model_validator(mode="after")
-    def _check_one_of(self) -> Features:
-        if self.columns is not None and self.drop:
-            raise ValueError("columns and drop must not be given together")
-        return self
-
-    @property
-    def tables(self) -> dict[str, dict[str, str]]:
-        """The tables that the pipeline needs: column → Spark type; none where it takes one, of any columns."""
-        return {}
-
-    @property
-    def rows_table(self) -> str | None:
-        """The table that has the rows and the target; None where there is one table."""
-        return None
 
 
 class Model(Section):
@@ -130,7 +103,7 @@ class Experiment(Section):
     data: Data
     problem: Problem
     split: Split = Split()
-    features: Features = Features()
+    features: Features = TabularFeatures()
     model: Model
     search: Search
     promotion: Promotion = Promotion()
@@ -173,7 +146,7 @@ class Experiment(Section):
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
                 )
         self._check_tables()
-        if self.data.target in (self.features.columns or []):
+        if self.data.target in self.features.named_columns.get("columns", []):
             raise cross_error("features.columns", self.data.target, "must not name the target")
         known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
         for index, text in enumerate(self.search.constraints):

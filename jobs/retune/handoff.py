@@ -26,6 +26,7 @@ EXPERIMENT_FILE = "experiment.json"
 PROFILE = "profile.json"  # of ingest: a `retune.data.profile.Profile`
 FEATURE_LIST = "features.json"  # of featurize: which columns became features, and why the others did not
 FINGERPRINT = "retune.fingerprint"
+IMPORTANCES = "retune.importances"  # of retrain: what the challenger goes by most, as JSON
 
 
 @dataclass(frozen=True)

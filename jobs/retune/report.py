@@ -38,6 +38,8 @@ def build_summary(client: MlflowClient, pipeline_run_id: str) -> str:
         parts.append(_search_part(stages["tune"], experiment))
     if "evaluate" in stages:
         parts += [_scores_part(stages["evaluate"], experiment), _promotion_part(stages["evaluate"], experiment)]
+    if "retrain" in stages:
+        parts.append(_importances_part(stages["retrain"]))
     parts.append(_stages_part(pipeline, stages))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -87,6 +89,13 @@ def _promotion_part(evaluate: Run, experiment: Experiment) -> str:
         f"## Champion\nThe alias `champion` of `{experiment.dag_id}` {moved} version {decision['challenger']}: "
         f"{decision['reason']}."
     )
+
+
+def _importances_part(retrain: Run) -> str:
+    written = json.loads(retrain.data.tags.get(handoff.IMPORTANCES, "{}"))
+    rows = [[name.replace("|", "\\|"), f"{value:.3f}"] for name, value in written.items()]
+    title = "## What the tuned model goes by"
+    return "\n".join([title, *_table(["feature", "importance"], rows)]) if rows else ""
 
 
 def _stages_part(pipeline: Run, stages: dict[str, Run]) -> str:

@@ -11,6 +11,7 @@ from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Map
 from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential
 
 from retune import settings
@@ -97,7 +98,10 @@ def search_all(client: MlflowClient, experiment_id: str, filter_string: str) -> 
 
 def mlflow_schema(columns: dict[str, str]) -> Schema:
     """Return Spark's column types as MLflow has them; what MLflow has no name for is told as a string."""
-    kinds = {"bigint": DataType.long, "double": DataType.double, "boolean": DataType.boolean}
+    kinds: dict[str, DataType | Map] = {
+        "bigint": DataType.long, "double": DataType.double, "boolean": DataType.boolean,
+        "map<string,double>": Map(DataType.double),
+    }  # fmt: skip
     return Schema([ColSpec(kinds.get(kind, DataType.string), name, required=False) for name, kind in columns.items()])
 
 

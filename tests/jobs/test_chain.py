@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_the_summary_is_on_the_pipeline_run(chain):
     for stage in STAGES:
         assert chain.runs[stage] in text
     assert "tuned (challenger)" in text
+    assert re.search(r"## What the tuned model goes by\n.*\n.*\n\| dist\.km +\| 0\.\d{3}", text)
+
+
+def test_the_challengers_importances_are_logged_by_name(chain):
+    path = chain.client.download_artifacts(chain.runs["retrain"], "importances.csv")
+    found = pd.read_csv(path)
+    assert list(found.columns) == ["feature", "importance"]
+    assert found["feature"][0] == "dist.km"
+    assert set(found["feature"]) <= {"carrier", "dist.km", "rain", "stops"}
+    assert found["importance"].is_monotonic_decreasing
+    assert found["importance"].sum() == pytest.approx(1)
 
 
 def test_the_model_scores_raw_rows_in_a_fresh_process(chain, tmp_path):

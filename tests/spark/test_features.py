@@ -12,8 +12,9 @@ from pyspark.testing.utils import assertDataFrameEqual
 from synapse.ml.lightgbm import LightGBMRegressor
 
 from retune.errors import BadInput
-from retune.experiment import Features
-from retune.features.tabular import FEATURES, Column, choose_columns, drop_identifiers, fit_features
+from retune.features.base import FEATURES
+from retune.features.tabular import Column, choose_columns, drop_identifiers, fit_features
+from retune.features_section import TabularFeatures
 
 KINDS = "a double, b string, c boolean, d timestamp, y double"
 
@@ -30,12 +31,12 @@ def vectors(rows):
 
 
 def fit_all(rows, **features):
-    columns, _ = choose_columns(rows.schema, Features(**features), [])
+    columns, _ = choose_columns(rows.schema, TabularFeatures(**features), [])
     return fit_features(rows, columns)
 
 
 def test_numbers_booleans_and_text_become_features_without_being_listed(schema):
-    columns, left_out = choose_columns(schema, Features(), ["y"])
+    columns, left_out = choose_columns(schema, TabularFeatures(), ["y"])
     assert columns == [
         Column("a", "number", "double"),
         Column("b", "category", "string"),
@@ -45,19 +46,19 @@ def test_numbers_booleans_and_text_become_features_without_being_listed(schema):
 
 
 def test_listed_columns_alone_become_features(schema):
-    columns, left_out = choose_columns(schema, Features(columns=["c", "a"]), ["y"])
+    columns, left_out = choose_columns(schema, TabularFeatures(columns=["c", "a"]), ["y"])
     assert [column.name for column in columns] == ["a", "c"]
     assert left_out == {"b": "as the experiment says", "d": "as the experiment says"}
 
 
 def test_dropped_columns_do_not(schema):
-    columns, left_out = choose_columns(schema, Features(drop=["b", "d"]), ["y"])
+    columns, left_out = choose_columns(schema, TabularFeatures(drop=["b", "d"]), ["y"])
     assert [column.name for column in columns] == ["a", "c"]
     assert set(left_out) == {"b", "d"}
 
 
 def test_cast_decides_the_kind(schema):
-    cast = Features(cast={"a": "string", "b": "double", "c": "string", "d": "double"})
+    cast = TabularFeatures(cast={"a": "string", "b": "double", "c": "string", "d": "double"})
     columns, left_out = choose_columns(schema, cast, ["y"])
     assert {column.name: column.kind for column in columns} == {
         "a": "category", "b": "number", "c": "category", "d": "number",
@@ -70,17 +71,17 @@ def test_cast_decides_the_kind(schema):
 def test_cast_that_spark_cannot_do_is_refused(spark, kind, wanted):
     schema = spark.createDataFrame([], f"a double, z {kind}").schema
     with pytest.raises(BadInput, match=rf"^features\.cast\.z = '{wanted}': a column of {kind} can only be read as a"):
-        choose_columns(schema, Features(cast={"z": wanted}), [])
+        choose_columns(schema, TabularFeatures(cast={"z": wanted}), [])
 
 
 def test_listed_column_of_another_type_is_refused(schema):
     with pytest.raises(BadInput, match=r"^features\.columns: d is timestamp, neither number, text nor boolean"):
-        choose_columns(schema, Features(columns=["a", "d"]), ["y"])
+        choose_columns(schema, TabularFeatures(columns=["a", "d"]), ["y"])
 
 
 def test_no_column_left_is_refused(schema):
     with pytest.raises(BadInput, match=r"^features: no column of the data can be a feature"):
-        choose_columns(schema, Features(drop=["a", "b", "c"]), ["y"])
+        choose_columns(schema, TabularFeatures(drop=["a", "b", "c"]), ["y"])
 
 
 def test_identifiers_are_left_out(spark):

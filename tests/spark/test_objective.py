@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from retune.data.folds import assign_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.placements.cluster_trial import FitAndScore, OwnFunction, Rows
 from retune.placements.objective import summarize_folds
 from retune.search.trial import Attempt, Pruned, Trial

@@ -7,7 +7,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 
 from retune.data.splits import LABEL, ROW_ID
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION
 

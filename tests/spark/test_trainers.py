@@ -20,7 +20,7 @@ from retune import experiment
 from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.errors import BadInput, root_cause
 from retune.evaluation import score_splits
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.pipeline_reader import load_pipeline
 from retune.placements.rows import laid_out

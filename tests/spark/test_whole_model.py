@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from retune.data.profile import check_columns, prepare_target, profile_rows
 from retune.data.splits import LABEL, ROW_ID, SPLIT, add_label, assign_splits, check_splits
 from retune.experiment import Experiment
-from retune.features.tabular import FEATURES, choose_columns, drop_identifiers, fit_features
+from retune.features.base import FEATURES
+from retune.features.tabular import choose_columns, drop_identifiers, fit_features
 from retune.placements.rows import laid_out
 from retune.placements.spark_model import whole_model
 from retune.trainers import load_trainer

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.testing.utils import assertDataFrameEqual
 
 from retune.data.splits import LABEL, ROW_ID
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.spark import Slots
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, EarlyStopping

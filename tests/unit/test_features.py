@@ -9,8 +9,8 @@ from unit.experiments import build_experiment
 
 from retune.data.profile import check_columns
 from retune.errors import BadInput
-from retune.experiment import Features
 from retune.features.tabular import Column, choose_columns
+from retune.features_section import TabularFeatures
 
 SCHEMA = T.StructType(
     [
@@ -28,7 +28,7 @@ ALL = ["age", "height", "price", "member", "city"]
 
 
 def choose(**features: Any) -> tuple[list[Column], dict[str, str]]:
-    return choose_columns(SCHEMA, Features(**features), ["target"])
+    return choose_columns(SCHEMA, TabularFeatures(**features), ["target"])
 
 
 def test_numbers_booleans_and_text_become_features_without_being_listed():

@@ -85,6 +85,18 @@ def test_planted_signal_is_learnt_from_rows_it_has_not_seen(case):
     assert found[metric] > 0.75
 
 
+def test_importances_say_what_the_label_hangs_on_whatever_the_classes_are_called(case):
+    names = np.array(["a", "b", "c"])[case.table.labels.astype(int)] if case.classes else case.table.labels
+    model = case.fit(Table(case.table.features, names, case.table.parts, case.table.categories))
+    found = case.trainer.importances(model)
+    if found is None:
+        assert not hasattr(case.trainer.estimator(QUICK[case.trainer.name][case.problem], case.problem, 7, 1), "feature_importances_")  # fmt: skip  # noqa: E501
+        return
+    assert len(found) == 4
+    assert np.argmax(found) == 0
+    assert np.argmin(found) in (2, 3)
+
+
 def test_the_same_seed_gives_the_same_model_and_another_one_another(case):
     np.testing.assert_array_equal(predicted(case, case.fit()), predicted(case, case.fit()))
     assert (predicted(case, case.fit(seed=8)) != predicted(case, case.fit())).any()

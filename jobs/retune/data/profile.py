@@ -49,9 +49,7 @@ def check_columns(rows: DataFrame, experiment: Experiment) -> None:
     named = {
         "data.target": [experiment.data.target],
         "split.key": experiment.split.key,
-        "features.columns": experiment.features.columns or [],
-        "features.drop": experiment.features.drop,
-        "features.cast": list(experiment.features.cast),
+        **{f"features.{field}": columns for field, columns in experiment.features.named_columns.items()},
         "search.validation.group": [group] if group else [],
     }
     for field, wanted in named.items():

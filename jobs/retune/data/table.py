@@ -14,7 +14,6 @@ Features: TypeAlias = Any
 """A float64 array of shape (rows, features), or a SciPy CSR matrix of that shape; NaN is missing."""
 
 _FILES = {"dense": ("features",), "sparse": ("data", "indices", "indptr")}
-_DENSE_FROM = 0.5  # a CSR value takes 12 bytes, a dense one 8
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,12 @@ def pack_features(sizes: np.ndarray, indices: list[Any], values: list[Any]) -> F
     return sparse.csr_matrix((flat, np.concatenate(where).astype(np.int32), pointers), shape=(len(values), width))
 
 
-def stack_features(blocks: list[Features]) -> Features:
-    """Put blocks of rows one below the other: dense, unless that would take more memory than sparse."""
-    if not any(sparse.issparse(block) for block in blocks):
-        return np.vstack(blocks)
-    matrix = sparse.vstack([sparse.csr_matrix(block) for block in blocks], format="csr")
-    cells = matrix.shape[0] * matrix.shape[1]
-    return matrix.toarray() if matrix.nnz > cells * _DENSE_FROM else matrix
+def stack_features(blocks: list[Features], sparsely: bool) -> Features:
+    """Put blocks of rows one below the other, as an array or as a matrix.
+
+    Which one is no matter of memory alone: XGBoost takes a slot that a matrix leaves out for missing, but not a zero.
+    So models must be fitted to what they will be given when they score.
+    """
+    if sparsely:
+        return sparse.vstack([sparse.csr_matrix(block) for block in blocks], format="csr")
+    return np.vstack([block.toarray() if sparse.issparse(block) else block for block in blocks])

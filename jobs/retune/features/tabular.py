@@ -7,21 +7,22 @@ numbers stay NaN, which gradient-boosted trees split on; missing and unseen cate
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.feature import SQLTransformer, StringIndexer, VectorAssembler
+from pyspark.ml.feature import SQLTransformer, StringIndexer, StringIndexerModel, VectorAssembler
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from retune.errors import BadInput
-from retune.experiment import Features
+from retune.features.base import FEATURES, Feature
+from retune.features_section import TabularFeatures
 from retune.spark import quote
 
 log = logging.getLogger(__name__)
-FEATURES = "retune_features"
 Kind = Literal["number", "category"]
 
 
@@ -34,8 +35,37 @@ class Column:
     cast: str
 
 
+class FittedColumns:
+    """Columns, one slot each; see `FittedFeatures`."""
+
+    def __init__(
+        self, columns: list[Column], left_out: dict[str, str], pipeline: PipelineModel, types: dict[str, str]
+    ) -> None:
+        indexers = [stage for stage in pipeline.stages if isinstance(stage, StringIndexerModel)]
+        labels = iter([list(each) for indexer in indexers for each in indexer.labelsArray])
+        self.features = [
+            Feature(c.name, c.kind, types[c.name], next(labels) if c.kind == "category" else []) for c in columns
+        ]
+        self.left_out = left_out
+        self.pipeline: PipelineModel | None = pipeline
+        self.transform = pipeline.transform
+
+
+def prepare(rows: DataFrame, section: TabularFeatures, tables: Mapping[str, DataFrame]) -> DataFrame:  # noqa: ARG001
+    """Return the rows: they have all that features are made of; see `FeaturePipeline`."""
+    return rows
+
+
+def fit(train: DataFrame, section: TabularFeatures, not_features: list[str]) -> FittedColumns:
+    """Choose columns and fit the pipeline; see `FeaturePipeline`."""
+    columns, left_out = choose_columns(train.schema, section, not_features)
+    columns, identifiers = drop_identifiers(train, columns, section.max_categories)
+    types = {field.name: field.dataType.simpleString() for field in train.schema}
+    return FittedColumns(columns, left_out | identifiers, fit_features(train, columns), types)
+
+
 def choose_columns(
-    schema: T.StructType, features: Features, not_features: list[str]
+    schema: T.StructType, features: TabularFeatures, not_features: list[str]
 ) -> tuple[list[Column], dict[str, str]]:
     """Choose the columns that become features.
 

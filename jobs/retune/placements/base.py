@@ -47,6 +47,10 @@ class Fitting(Protocol):
         """Return a model."""
         ...
 
+    def importances(self, model: Any) -> dict[str, float]:
+        """Return what each slot of the vector gains a model, by name, adding up to 1; nothing if it cannot tell."""
+        ...
+
     def save(self, model: Any, name: str) -> str:
         """Keep a whole model for evaluate; return a URI that `retune.placements.models.load_model` knows."""
         ...

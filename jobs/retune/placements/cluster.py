@@ -16,10 +16,11 @@ from pyspark.sql import functions as F
 from retune.data.folds import assign_folds
 from retune.data.splits import SPLIT
 from retune.functions import load_function
-from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.handoff import PROFILE, Stage
 from retune.placements.autolog import autolog_of
 from retune.placements.base import Fitting, Trials
 from retune.placements.cluster_trial import FitAndScore, OwnFunction, Rows, sampled
+from retune.placements.feature_list import read_features
 from retune.placements.rows import held_rows, laid_out, read_split, spread
 from retune.placements.spark_model import ClusterModels
 from retune.search.trial import Objective
@@ -83,7 +84,7 @@ class ClusterFitting(ClusterModels):
 
 def plan_fits(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, rows: int, parallel: int) -> FitPlan:
     """Return how fits to so many rows, so many at once, use the machine."""
-    features = len(stage.artifact("featurize", FEATURE_LIST)["features"])
+    features = len(read_features(stage))
     return trainer.plan(rows * features, Slots.of(spark), executor_memory(spark), parallel)
 
 

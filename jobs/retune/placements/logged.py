@@ -12,7 +12,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 from pyspark.sql import SparkSession
 
-from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.handoff import PROFILE, Stage
+from retune.placements.feature_list import read_features
 from retune.spark import quote, read_parquet
 from retune.tracking import mlflow_schema
 from retune.trainers import load_trainer
@@ -76,13 +77,11 @@ def metadata_of(stage: Stage) -> dict[str, Any]:
 
 
 def _contract(stage: Stage, spark: SparkSession) -> dict[str, Any]:
-    profile = stage.artifact("ingest", PROFILE)
-    classes = profile["classes"]
-    names = [feature["name"] for feature in stage.artifact("featurize", FEATURE_LIST)["features"]]
-    example = read_parquet(spark, stage.output("featurize", "train")).select(*map(quote, names)).limit(_EXAMPLE_ROWS)
+    classes = stage.artifact("ingest", PROFILE)["classes"]
+    columns = {feature.name: feature.type for feature in read_features(stage)}
+    example = read_parquet(spark, stage.output("featurize", "train")).select(*map(quote, columns)).limit(_EXAMPLE_ROWS)
     output = {bool: "boolean", int: "long", str: "string"}[type(classes[0])] if classes else "double"
-    inputs = mlflow_schema({name: profile["schema"][name] for name in names})
     return {
-        "signature": ModelSignature(inputs, Schema([ColSpec(output, "prediction")])),
+        "signature": ModelSignature(mlflow_schema(columns), Schema([ColSpec(output, "prediction")])),
         "input_example": example.toPandas(),
     }

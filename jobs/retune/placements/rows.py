@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from retune.data.splits import LABEL, ROW_ID, SPLIT
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.handoff import Stage
 from retune.spark import Slots, quote, read_parquet
 from retune.trainers.base import ClusterTrainer

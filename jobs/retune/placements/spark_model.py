@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from retune.handoff import PROFILE, Stage
 from retune.pipeline_reader import load_pipeline
+from retune.placements.feature_list import name_importances, read_features
 from retune.placements.logged import log_whole
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION
@@ -27,6 +28,11 @@ class ClusterModels:
     def classes(self) -> list[Any]:
         """The classes as the data spell them; empty for regression."""
         return list(self._stage.artifact("ingest", PROFILE)["classes"])
+
+    def importances(self, model: Transformer) -> dict[str, float]:
+        """Return how much each slot of the vector counts; see `Fitting`."""
+        trainer = load_trainer(self._stage.experiment.model.trainer)
+        return name_importances(trainer.importances(model), read_features(self._stage))
 
     def save(self, model: Transformer, name: str) -> str:
         """Write a Spark pipeline below the stage's folder; see `Fitting`."""

@@ -5,25 +5,29 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-from pyspark.ml.feature import StringIndexerModel
-from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from scipy import sparse
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
+from retune.data.table import pack_features, stack_features
 from retune.errors import BadInput
-from retune.features.tabular import FEATURES
-from retune.handoff import FEATURE_LIST, PROFILE, Stage
-from retune.pipeline_reader import load_pipeline
+from retune.features.base import FEATURES, Feature
+from retune.handoff import Stage
+from retune.placements.feature_list import has_bags, name_importances, read_features
 from retune.placements.logged import log_whole, metadata_of, requirements_of
-from retune.spark import quote, read_parquet
+from retune.placements.task_rows import VECTOR_PARTS, read_split
+from retune.spark import quote
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY
 
@@ -38,7 +42,7 @@ class TaskModels:
     def __init__(self, stage: Stage, spark: SparkSession) -> None:
         self._stage, self._spark = stage, spark
         self._trainer = load_trainer(stage.experiment.model.trainer)
-        self._features = features_of(stage)
+        self._features = read_features(stage)
 
     def save(self, model: Any, name: str) -> str:
         """Log a scikit-learn model below the run's artifacts; see `Fitting`."""
@@ -66,29 +70,35 @@ class TaskModels:
         )
 
     def _whole(self, model: Any) -> Pipeline:
-        return Pipeline([("features", self._features), ("model", model)])
+        return Pipeline([("features", raw_features(self._features)), ("model", model)])
+
+    def importances(self, model: Any) -> dict[str, float]:
+        """Return how much each slot of the vector counts; see `Fitting`."""
+        return name_importances(self._trainer.importances(model), self._features)
 
 
-def raw_features(columns: list[dict[str, Any]], labels: list[list[str]], schema: dict[str, str]) -> ColumnTransformer:
-    """Return what makes of raw rows the very features that featurize made, from scikit-learn's own parts.
-
-    Args:
-        columns: Name and kind of each feature, in order.
-        labels: Of each nominal one, its values in the order of their numbers, as text.
-        schema: Spark's type of each raw column.
-    """
-    remaining = iter(labels)
-    steps: list[tuple[str, Any, list[str]]] = []
-    for kind, group in groupby(columns, key=lambda column: str(column["kind"])):
-        names = [str(column["name"]) for column in group]
+def raw_features(features: list[Feature]) -> ColumnTransformer:
+    """Return what makes of raw rows the very features that featurize made, from scikit-learn's own parts."""
+    steps: list[tuple[str, Any, list[str] | str]] = []
+    for kind, group in groupby(features, key=lambda feature: feature.kind):
         if kind == "number":
-            steps.append((f"numbers {len(steps)}", _numbers(), names))
+            steps.append((f"numbers {len(steps)}", _numbers(), [feature.name for feature in group]))
             continue
-        for name in names:
-            known = [_as_raw(label, schema[name]) for label in next(remaining)]
-            steps.append((f"category {name}", _category(known), [name]))
-    made = ColumnTransformer(steps)
-    return made.fit(pd.DataFrame({str(c["name"]): pd.Series(dtype=object) for c in columns}, index=[0]))
+        for feature in group:
+            if kind == "bag":
+                steps.append((f"bag {feature.name}", _bag(), feature.name))
+            else:
+                known = [_as_raw(value, feature.type) for value in feature.values]
+                steps.append((f"category {feature.name}", _category(known), [feature.name]))
+    example = {f.name: [dict.fromkeys(f.values, 1.0), {}] if f.kind == "bag" else [None] * 2 for f in features}
+    # Sparse wherever the second of these rows has a zero, that is with bags: as the rows that models are fitted to.
+    made = ColumnTransformer(steps, sparse_threshold=1.0)
+    return made.fit(pd.DataFrame(example, dtype=object))
+
+
+def _bag() -> Any:
+    # Arrow and pandas may have a map as a list of pairs. Names it was not fitted to are left out.
+    return make_pipeline(FunctionTransformer(pd.Series.map, kw_args={"func": dict}), DictVectorizer())
 
 
 def _numbers() -> Any:
@@ -117,29 +127,32 @@ def _as_raw(label: str, kind: str) -> Any:
     return float(label) if kind in ("float", "double") else label
 
 
-def features_of(stage: Stage) -> ColumnTransformer:
-    """Return the features of the featurize run as part of a scikit-learn model; see `raw_features`."""
-    columns = stage.artifact("featurize", FEATURE_LIST)["features"]
-    stages = load_pipeline(stage.output("featurize", "features")).stages
-    labels = [list(each) for one in stages if isinstance(one, StringIndexerModel) for each in one.labelsArray]
-    return raw_features(columns, labels, stage.artifact("ingest", PROFILE)["schema"])
-
-
 def check_features(spark: SparkSession, stage: Stage) -> None:
     """Check on some rows that the model will make of raw rows the features that it is fitted to.
 
     Raises:
         BadInput: It would not: pandas reads a column in another way than Spark does.
     """
-    rows = read_parquet(spark, stage.output("featurize", "train")).limit(_CHECKED_ROWS)
-    raw = rows.withColumn(FEATURES, vector_to_array(FEATURES)).toPandas()
-    wanted, found = np.stack(raw[FEATURES].to_numpy()), features_of(stage).transform(raw)
-    for index, column in enumerate(stage.artifact("featurize", FEATURE_LIST)["features"]):
-        if not np.array_equal(wanted[:, index], found[:, index], equal_nan=True):
+    features = read_features(stage)
+    raw = read_split(spark, stage, "train").limit(_CHECKED_ROWS).toPandas()
+    size, indices, values = zip(*map(itemgetter(*VECTOR_PARTS), raw[FEATURES]), strict=True)
+    vectors = pack_features(np.array(size, dtype=float), list(indices), list(values))
+    wanted = stack_features([vectors], has_bags(features))
+    found, start = raw_features(features).transform(raw), 0
+    for feature in features:
+        slots = slice(start, start + len(feature.slots))
+        if not _equal(wanted[:, slots], found[:, slots]):
             raise BadInput(
-                f"column {column['name']!r}: a single-machine model cannot read it from raw rows as Spark does; "
+                f"column {feature.name!r}: a single-machine model cannot read it from raw rows as Spark does; "
                 "prepare it in the data, leave it out by features.drop, or use a cluster trainer"
             )
+        start = slots.stop
+
+
+def _equal(wanted: Any, found: Any) -> bool:
+    if sparse.issparse(wanted):
+        return (wanted != sparse.csr_matrix(found)).nnz == 0
+    return np.array_equal(wanted, found, equal_nan=True)
 
 
 class TaskModel:

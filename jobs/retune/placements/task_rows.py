@@ -22,8 +22,9 @@ from pyspark.sql import types as T
 from retune.data.folds import FOLD, assign_folds
 from retune.data.splits import LABEL, ROW_ID
 from retune.data.table import Table, TableFiles, open_table, pack_features, stack_features, write_table
-from retune.features.tabular import FEATURES
-from retune.handoff import FEATURE_LIST, PROFILE, Stage
+from retune.features.base import FEATURES
+from retune.handoff import PROFILE, Stage
+from retune.placements.feature_list import has_bags, read_features
 from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PART = "retune_part"
+VECTOR_PARTS = ("size", "indices", "values")
 _TWO_SEGMENTS = 2**17  # bytes; one of the loopback device has 65,483
 # How Spark keeps a vector in Parquet; read as what it is, it travels by Arrow, sparse ones without being made dense.
 _VECTOR = T.StructType(
@@ -47,26 +49,29 @@ _VECTOR = T.StructType(
 def read_table(spark: SparkSession, stage: Stage) -> Table:
     """Collect train and validation rows, in an order that hangs on the rows alone."""
     experiment, validation = stage.experiment, stage.experiment.search.validation
-    train, rest = (_read_split(spark, stage, split) for split in ("train", "validation"))
+    train, rest = (read_split(spark, stage, split) for split in ("train", "validation"))
     if isinstance(validation, CrossValidation):
         classes = len(stage.artifact("ingest", PROFILE)["classes"])
         rows = assign_folds(train.unionByName(rest), validation, classes, experiment.split.seed)
         rows = rows.withColumnRenamed(FOLD, _PART)
     else:
         rows = train.withColumn(_PART, F.lit(-1)).unionByName(rest.withColumn(_PART, F.lit(0)))
-    features = stage.artifact("featurize", FEATURE_LIST)["features"]
-    return _collect(rows, tuple(index for index, each in enumerate(features) if each["kind"] == "category"))
+    features = read_features(stage)
+    kinds = [feature.kind for feature in features for _ in feature.slots]
+    categories = tuple(index for index, kind in enumerate(kinds) if kind == "category")
+    return _collect(rows, categories, has_bags(features))
 
 
-def _read_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
+def read_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
+    """Read a split with its vectors as structs of `VECTOR_PARTS`, as Parquet has them."""
     uri = stage.output("featurize", split)
     known = read_parquet(spark, uri).schema
     plain = T.StructType([T.StructField(f.name, _VECTOR if f.name == FEATURES else f.dataType) for f in known])
     return spark.read.schema(plain).parquet(uri)
 
 
-def _collect(rows: DataFrame, categories: tuple[int, ...]) -> Table:
-    vector = [F.col(f"{FEATURES}.{part}").alias(part) for part in ("size", "indices", "values")]
+def _collect(rows: DataFrame, categories: tuple[int, ...], sparsely: bool) -> Table:
+    vector = [F.col(f"{FEATURES}.{part}").alias(part) for part in VECTOR_PARTS]
     ordered = rows.orderBy(_PART, ROW_ID).select(
         *vector, F.col(quote(LABEL)).alias("label"), F.col(_PART).alias("part")
     )
@@ -74,7 +79,7 @@ def _collect(rows: DataFrame, categories: tuple[int, ...]) -> Table:
     blocks = [pickle.loads(row.block) for row in packed]  # noqa: S301 - this application's own tasks wrote them
     log.info("%d rows collected in %d blocks", sum(len(labels) for _, labels, _ in blocks), len(blocks))
     features, labels, parts = zip(*blocks, strict=True)
-    return Table(stack_features(list(features)), np.concatenate(labels), np.concatenate(parts), categories)
+    return Table(stack_features(list(features), sparsely), np.concatenate(labels), np.concatenate(parts), categories)
 
 
 def _pack(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

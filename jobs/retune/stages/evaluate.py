@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from retune import registry
 from retune.data.splits import LABEL, ROW_ID
 from retune.evaluation import score_test
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
 from retune.placements.models import load_model

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from retune.data.folds import check_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT, SPLITS, add_label, assign_splits, check_splits
-from retune.features.tabular import FEATURES, choose_columns, drop_identifiers, fit_features
+from retune.features import load_features
+from retune.features.base import FEATURES
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
 from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet, spark_session
@@ -17,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def run(stage: Stage) -> None:
-    """Publish `train`, `validation`, `test` (Parquet, a folder each) and `features` (the fitted pipeline).
+    """Publish `train`, `validation`, `test` (Parquet, a folder each) and, where there is one, `features` (a pipeline).
 
-    Each split holds the raw columns, `retune_label`, `retune_row_id` and the vector `retune_features`.
+    Each split holds the raw columns, `retune_label`, `retune_row_id` and the vector `retune_features`. The artifact
+    `features.json` tells of each `Feature`.
     """
     experiment, profile = stage.experiment, stage.artifact("ingest", PROFILE)
     with spark_session(f"{experiment.name} featurize") as spark:
@@ -30,19 +34,28 @@ def run(stage: Stage) -> None:
         if isinstance(validation, CrossValidation):
             check_folds(rows.where(F.col(SPLIT) != "test"), validation, profile["classes"], experiment.split.seed)
         log.info("rows: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
-        train = rows.where(F.col(SPLIT) == "train")
+        pipeline = load_features(experiment.features.pipeline)
+        rows = pipeline.prepare(rows, experiment.features, _read_tables(spark, stage))
         not_features = [experiment.data.target, SPLIT, LABEL, ROW_ID]
-        columns, left_out = choose_columns(rows.schema, experiment.features, not_features)
-        columns, identifiers = drop_identifiers(train, columns, experiment.features.max_categories)
-        left_out |= identifiers
-        for name, reason in left_out.items():
+        fitted = pipeline.fit(rows.where(F.col(SPLIT) == "train"), experiment.features, not_features)
+        for name, reason in fitted.left_out.items():
             log.info("column %s is left out: %s", name, reason)
-        log.info("%d features, %d of them categories", len(columns), sum(c.kind == "category" for c in columns))
-        model = fit_features(train, columns)
-        model.write().save(f"{stage.folder}/features")
+        slots = sum(len(feature.slots) for feature in fitted.features)
+        log.info("%d features in %d columns", slots, len(fitted.features))
+        outputs = {name: f"{stage.folder}/rows/{SPLIT}={name}" for name in SPLITS}
         kept = [quote(name) for name in [*rows.columns, FEATURES]]
-        model.transform(rows).select(*kept).write.partitionBy(SPLIT).parquet(f"{stage.folder}/rows")
-    feature_list = {"features": [{"name": c.name, "kind": c.kind} for c in columns], "left_out": left_out}
+        fitted.transform(rows).select(*kept).write.partitionBy(SPLIT).parquet(f"{stage.folder}/rows")
+        if fitted.pipeline:
+            outputs["features"] = f"{stage.folder}/features"
+            fitted.pipeline.write().save(outputs["features"])
+    feature_list = {"features": [asdict(feature) for feature in fitted.features], "left_out": fitted.left_out}
     stage.client.log_dict(stage.run_id, feature_list, FEATURE_LIST)
-    stage.log_metrics({**{f"{name}_rows": count for name, count in counts.items()}, "features": len(columns)})
-    stage.publish(features=f"{stage.folder}/features", **{s: f"{stage.folder}/rows/{SPLIT}={s}" for s in SPLITS})
+    stage.log_metrics({**{f"{name}_rows": count for name, count in counts.items()}, "features": slots})
+    stage.publish(**outputs)
+
+
+def _read_tables(spark: SparkSession, stage: Stage) -> dict[str, DataFrame]:
+    """Return the tables that the pipeline needs beside the rows, as ingest kept them."""
+    section = stage.experiment.features
+    names = [name for name in section.tables if name != section.rows_table]
+    return {name: read_parquet(spark, f"{stage.output('ingest', 'tables')}/{name}") for name in names}

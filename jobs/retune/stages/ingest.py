@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -79,7 +80,9 @@ def _read(spark: SparkSession, stage: Stage, connection: Connection | None) -> d
     data, features = stage.experiment.data, stage.experiment.features
     if isinstance(data, SklearnData):
         return read_tables(spark, data, {}, lambda _: [])
-    types = features.tables or {ROWS: data.types}  # of a pipeline's tables, those that it needs
+    types: Mapping[str, Mapping[str, str]] = features.tables or {
+        ROWS: data.types
+    }  # of a pipeline's tables, those that it needs
     if isinstance(data, BlobData):
         uris = _fetch(spark, stage, data, connection, list(types))
     else:

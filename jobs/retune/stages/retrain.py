@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 
-from retune.handoff import Stage
+from retune.handoff import IMPORTANCES, Stage
 from retune.placements import load_placement
 from retune.registry import register_challenger, version_of_run
 from retune.space import flatten
@@ -13,6 +15,7 @@ from retune.spark import spark_session
 from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
+_SHOWN = 5
 
 
 def run(stage: Stage) -> None:
@@ -28,6 +31,7 @@ def run(stage: Stage) -> None:
             stage.log_metrics({"fit_rows": fitting.rows})
             log.info("fitting the best setting: %s", best)
             challenger = fitting.fit(best)
+            _log_importances(stage, fitting.importances(challenger))
             log.info("fitting the untuned setting: %s", experiment.untuned_parameters)
             untuned_uri = fitting.save(fitting.fit(experiment.untuned_parameters), "untuned")
             if experiment.search.log_models == "none":
@@ -40,3 +44,14 @@ def run(stage: Stage) -> None:
     version = register_challenger(stage.client, experiment.dag_id, model_uri, stage.run_id)
     log.info("registered %s version %s as challenger", experiment.dag_id, version)
     stage.publish(challenger=version, challenger_model=model_uri, untuned_model=untuned_uri)
+
+
+def _log_importances(stage: Stage, importances: dict[str, float]) -> None:
+    """Log the challenger's importances as a table, and the first of them as a tag, for the summary."""
+    found = sorted(((name, value) for name, value in importances.items() if value), key=lambda each: -each[1])
+    if not found:
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("feature", "importance"), *found])
+    stage.client.log_text(stage.run_id, text.getvalue(), "importances.csv")
+    stage.client.set_tag(stage.run_id, IMPORTANCES, json.dumps(dict(found[:_SHOWN]), ensure_ascii=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pyspark import SparkContext
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from retune.data.splits import LABEL, ROW_ID
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
@@ -105,6 +105,10 @@ class SparkTrees(SparkTrainer):
         return estimator.fit(
             with_classes(rows.withColumn(FEATURES, array_to_vector(finite)).withMetadata(FEATURES, metadata), classes)
         )
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return the gains of splits; see `Trainer`."""
+        return list(model.featureImportances.toArray())
 
 
 def nominal_slots(rows: DataFrame) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -115,6 +115,13 @@ class Trainer(ABC):
             BadInput: It is not; the message has the way out.
         """
 
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return how much each slot of the vector counts in a model of this trainer's, by gain where there is such.
+
+        None where the family cannot tell, or sees other slots than those of the vector.
+        """
+        return None
+
     def check(self, experiment: Experiment) -> None:
         """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
 
@@ -150,6 +157,11 @@ class Trainer(ABC):
         where = {"cluster": "is fitted by the whole cluster", "task": "is fitted on one machine, within one Spark task"}
         if search.placement not in (None, self.placement):
             raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
+        if self.placement == "cluster" and experiment.features.pipeline == "talkingdata":
+            raise BadInput(
+                f"features.pipeline = 'talkingdata': {self.name} {where['cluster']}, and Spark has no stage that makes "
+                "vectors of bags for its model; use a task trainer, such as xgboost"
+            )
         if search.runner == "spark_trials" and self.placement != "task":
             raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
         side_by_side = search.parallel_trials not in (None, 1)
@@ -281,12 +293,22 @@ class TaskTrainer(Trainer):
         """Return what predicts by the first `rounds` of a model; only where `can_cut` says so."""
         raise NotImplementedError(f"models of {self.name} cannot be cut")
 
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return the estimator's own `feature_importances_`, if it has some; see `Trainer`."""
+        return getattr(unwrap(model), "feature_importances_", None)
+
     def model_size(self, model: Any) -> int:
         """Return the bytes of the pickled model."""
         return len(pickle.dumps(model))
 
     def require(self, spark: SparkSession) -> None:
         """Nothing but Python packages is needed; see `Trainer`."""
+
+
+def unwrap(model: Any) -> Any:
+    """Return the estimator within a vote of one, which is how a classifier learns what the data call the classes."""
+    voters = getattr(model, "estimators_", [])
+    return voters[0] if type(model).__name__ == "VotingClassifier" and len(voters) == 1 else model
 
 
 def broken_rule(value: object, default: object) -> str | None:

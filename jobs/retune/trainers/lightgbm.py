@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
@@ -10,7 +10,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import FirstRounds, TaskTrainer
+from retune.trainers.base import FirstRounds, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
 
@@ -52,6 +52,10 @@ class LightGBM(TaskTrainer):
     def cut(self, model: Any, rounds: int) -> FirstRounds:
         """Return what predicts by the first rounds; see `TaskTrainer`."""
         return FirstRounds(model, num_iteration=rounds)
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return gains, where the scikit-learn interface would count splits; see `Trainer`."""
+        return list(unwrap(model).booster_.feature_importance(importance_type="gain"))
 
 
 # https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.

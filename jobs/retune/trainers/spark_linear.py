@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from retune.data.splits import LABEL
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._spark_ml import SparkTrainer, nominal, nominal_slots, with_classes

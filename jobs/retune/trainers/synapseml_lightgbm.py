@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.ml import Transformer
@@ -13,7 +13,7 @@ from synapse.ml.lightgbm import LightGBMClassifier, LightGBMRegressor
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.errors import BadInput
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
@@ -109,6 +109,10 @@ class SynapseMLLightGBM(ClusterTrainer):
         """Return the best iteration of LightGBM's own early stopping, counted from 1; see `Trainer`."""
         best = int(model.getBoosterBestIteration())
         return best if best > 0 else int(model.getBoosterNumTotalIterations())
+
+    def importances(self, model: Any) -> Sequence[float] | None:
+        """Return gains; see `Trainer`."""
+        return list(model.getFeatureImportances("gain"))
 
     def fit(
         self,

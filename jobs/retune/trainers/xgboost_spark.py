@@ -17,7 +17,7 @@ from xgboost.spark import SparkXGBClassifier, SparkXGBRegressor
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.errors import BadInput, root_cause
-from retune.features.tabular import FEATURES
+from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
