@@ -82,9 +82,10 @@ def _resident(pid: int) -> int:
     with suppress(psutil.NoSuchProcess):
         for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
+                java = each.exe().endswith("/java")  # its name would be that of the thread that forked
+                jvms += java
                 # Between fork and exec, a child of the JVM is the JVM once more.
-                jvms += each.name() == "java"
-                total += each.memory_info().rss if each.name() != "java" or jvms == 1 else 0
+                total += each.memory_info().rss if not java or jvms == 1 else 0
     return total
 
 

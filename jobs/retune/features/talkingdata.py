@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _PHONES = "phone_brand_device_model"
 _BAGS: dict[FeatureSet, tuple[str, ...]] = {"phone": ("brand", "model")}  # other sets have one, of their name
 _WITHOUT_TOTAL = ("brand", "model", "category_used")
+_PAIRS = ("app_events", "app_labels", "label_categories")  # of two keys, or a key and a name: one alone says nothing
 # How tables hang together, each by a key that it shares with the ones before.
 _CHAIN = (("events", "device_id"), ("app_events", "event_id"), ("app_labels", "app_id"), ("label_categories", "label_id"))  # fmt: skip  # noqa: E501
 
@@ -49,10 +50,12 @@ def prepare(rows: DataFrame, section: TalkingDataFeatures, tables: Mapping[str, 
         BadInput: A device has several rows, or a key by which tables are joined matches nothing.
     """
     _check_devices(rows)
-    tables = {ROWS_TABLE: rows.select("device_id"), **tables}
+    # Filtered here, the same counts are the same to Spark wherever they are joined, and it makes them once.
+    pairs = {name: tables[name].dropna(subset=list(section.tables[name])) for name in _PAIRS if name in tables}
+    tables = {ROWS_TABLE: rows.select("device_id"), **tables, **pairs}
     bags = _bags_of(section)
     counts = reduce(DataFrame.unionByName, [frame for each in section.sets for frame in _count(each, tables)])
-    collected = _collect(counts.where("name IS NOT NULL"), bags).persist(StorageLevel.MEMORY_AND_DISK)
+    collected = _collect(counts, bags).persist(StorageLevel.MEMORY_AND_DISK)
     _check_matches(collected, bags, tables)
     filled = [F.coalesce(F.col(bag), F.create_map().cast(BAG)).alias(bag) for bag in bags]
     return rows.join(collected, "device_id", "left").select(*[quote(name) for name in rows.columns], *filled)
@@ -112,11 +115,11 @@ def _check_devices(rows: DataFrame) -> None:
 
 
 def _count(each: FeatureSet, tables: Mapping[str, DataFrame]) -> Iterator[DataFrame]:
-    """Give the counts of a set's bags: `device_id`, `bag`, `name` (null where unknown), `count`; a row a name."""
+    """Give the counts of a set's bags: `device_id`, `bag`, `name`, `count`; a row a name."""
     if each == "phone":
         phones = _one_phone_each(tables)
         for bag, column in (("brand", "phone_brand"), ("model", "device_model")):
-            yield _long(phones, bag, F.col(column), F.lit(1))
+            yield _long(phones.where(F.col(column).isNotNull()), bag, F.col(column), F.lit(1))
     elif each in ("weekday", "hour", "weekday_hour"):
         weekday, hour = F.weekday("timestamp").cast("string"), F.hour("timestamp").cast("string")
         name = {"weekday": weekday, "hour": hour, "weekday_hour": F.concat_ws(" ", weekday, hour)}[each]
