@@ -10,7 +10,13 @@ LATER = STAGES[1:]
 
 def test_ingest_takes_an_experiment_file():
     args = build_parser("ingest").parse_args(["--experiment", "experiments/diabetes.yaml"])
-    assert vars(args) == {"experiment": "experiments/diabetes.yaml", "params": "{}", "run_id": None, "attempt": 1}
+    assert vars(args) == {
+        "experiment": "experiments/diabetes.yaml",
+        "params": "{}",
+        "credentials": None,
+        "run_id": None,
+        "attempt": 1,
+    }
 
 
 def test_ingest_takes_all_that_airflow_gives_it():
