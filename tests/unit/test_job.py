@@ -1,5 +1,7 @@
 """The arguments of the five jobs."""
 
+from pathlib import Path
+
 import pytest
 
 from retune.job import build_parser
@@ -20,7 +22,13 @@ def test_ingest_takes_an_experiment_file():
 
 
 def test_ingest_takes_all_that_airflow_gives_it():
-    given = {"experiment": "a b.yaml", "params": '{"timeout": "30m"}', "run_id": "abc", "attempt": 3}
+    given = {
+        "experiment": "a b.yaml",
+        "params": '{"timeout": "30m"}',
+        "credentials": Path("a pipe"),
+        "run_id": "abc",
+        "attempt": 3,
+    }
     argv = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     assert vars(build_parser("ingest").parse_args(argv)) == given
 
