@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -21,6 +20,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
+from retune.trainers._xgboost import PACKAGE
 from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_WORKER = 10_000
@@ -38,15 +38,6 @@ _XGBOOST_ERROR = re.compile(r"XGBoostError: (?:\[[\d:]+\] \S+: )?(.*?)(?:\nStack
 logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)  # it would tell the parameters of every trial
 
 
-def _package() -> str:
-    """Return which of two packages the module is from: the small one without code for GPUs, or the whole."""
-    try:
-        version("xgboost-cpu")
-    except PackageNotFoundError:
-        return "xgboost"
-    return "xgboost-cpu"
-
-
 class XGBoostSpark(ClusterTrainer):
     """`SparkXGBRegressor` and `SparkXGBClassifier`; parameters go by the names of XGBoost's scikit-learn classes.
 
@@ -55,7 +46,7 @@ class XGBoostSpark(ClusterTrainer):
     """
 
     name = "xgboost_spark"
-    requirements = ("mlflow", "pyspark", _package(), "scikit-learn", "numpy", "pandas", "pyarrow")
+    requirements = ("mlflow", "pyspark", PACKAGE, "scikit-learn", "numpy", "pandas", "pyarrow")
     rounds_parameter = "n_estimators"
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
