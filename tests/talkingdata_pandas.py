@@ -1,7 +1,8 @@
 """TalkingData's features as one would write them in pandas: what retune's are held against.
 
-Run as a script with the folder of the tables, it makes all sets, one after the other, and prints for each, as a line
-of JSON, the seconds and the process's peak memory; `--limit-gb` ends it where that is not enough.
+Run as a script with the folder of the tables, it makes all sets, one after the other, then one table of them, and
+prints for each, as a line of JSON, the seconds and the process's peak memory; `--limit-gb` ends it where that is not
+enough.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def make_set(name: str, tables: Tables) -> pd.DataFrame:
     return (made > 0).astype(float) if name == "category_used" else made
 
 
+def join_sets(made: Tables, tables: Tables) -> pd.DataFrame:
+    """Return all values: a row for each device of `gender_age_train`."""
+    return pd.concat(made.values(), axis=1).reindex(tables["gender_age_train"]["device_id"]).fillna(0.0)
+
+
 def _of_rows(table: pd.DataFrame, tables: Tables) -> pd.DataFrame:
     return table[table["device_id"].isin(tables["gender_age_train"]["device_id"])]
 
@@ -74,6 +80,9 @@ def main() -> int:
             started = time.monotonic()
             made[name] = make_set(name, tables)
             _tell(name, started)
+        name, started = "one table of all sets", time.monotonic()
+        join_sets(made, tables)
+        _tell(name, started)
     except MemoryError as error:
         _tell(name, started, error=f"MemoryError: {error}")
     return 0

@@ -6,18 +6,25 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from jobs.conftest import ROOT, Jobs
-from talkingdata_pandas import read_tables
 
 from retune.features_section import FEATURE_SETS
 
 EXPERIMENT = """\
 name: talkingdata
-data: {source: file, path: gender_age_train.csv, target: group}
+data:
+  source: file
+  target: group
+  tables:
+    gender_age_train: gender_age_train.csv
+    phone_brand_device_model: phone_brand_device_model.csv
+    events: events.csv
+    app_events: app_events.csv
+    app_labels: app_labels.csv
+    label_categories: label_categories.csv
 problem: multiclass
 split: {validation: 0.15, test: 0.25, key: [device_id]}
 features: {pipeline: talkingdata}
@@ -57,23 +64,11 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
     (folder / "talkingdata.yaml").write_text(EXPERIMENT)
     jobs = Jobs(folder / "home")
-    jobs.run("ingest", "--experiment", str(folder / "talkingdata.yaml"))
-    jobs.client.set_tag(jobs.runs["ingest"], "retune.output.tables", f"file://{keep_tables(folder)}")
-    upstream = "ingest"
-    for stage in ("featurize", "tune", "retrain", "evaluate"):
-        jobs.run(stage, "--upstream-run-id", jobs.runs[upstream])
-        upstream = stage
+    upstream = ["--experiment", str(folder / "talkingdata.yaml")]
+    for stage in ("ingest", "featurize", "tune", "retrain", "evaluate"):
+        jobs.run(stage, *upstream)
+        upstream = ["--upstream-run-id", jobs.runs[stage]]
     return jobs
-
-
-def keep_tables(folder: Path) -> Path:
-    """Keep the tables as Parquet folders, as ingest does."""
-    for name, table in read_tables(folder).items():
-        (folder / "tables" / name).mkdir(parents=True)
-        if name == "events":
-            table["timestamp"] = table["timestamp"].dt.as_unit("us").dt.tz_localize("UTC")
-        table.to_parquet(folder / "tables" / name / "part-0.parquet", index=False)
-    return folder / "tables"
 
 
 def test_the_tuned_model_is_better_than_the_class_prior_and_the_untuned_one(talking):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 def predicted(case: Case, model: Any, features: Any = None) -> np.ndarray:
     given = case.table.features if features is None else features
     return predict_classes(model, given, case.classes)[1] if case.classes else np.asarray(model.predict(given))
+
+
+@pytest.mark.parametrize("trainer", TASK_TRAINERS, ids=lambda trainer: trainer.name)
+def test_what_a_model_needs_goes_by_the_names_of_the_packages_that_are_here(trainer):
+    assert all(version(name) for name in trainer.requirements)
 
 
 def test_planted_signal_is_learnt_from_rows_it_has_not_seen(case):
