@@ -13,7 +13,8 @@ from retune.data.table import TableFiles, open_table
 
 def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    table = open_table(TableFiles(**task["files"]), task["folder"])
+    files = {name: tuple(value) if isinstance(value, list) else value for name, value in task["files"].items()}
+    table = open_table(TableFiles(**files), task["folder"])
     model = XGBClassifier(n_jobs=1, verbosity=0, **task["fixed"])
 
     def search(grid: dict[str, list[float]]) -> GridSearchCV:

@@ -67,7 +67,10 @@ class StoredData(Section):
     @property
     def where(self) -> str:
         """Where the rows come from, for people."""
-        return ", ".join(self.locate(path) for path in self.paths.values())
+        if self.tables is None:
+            return self.locate(str(self.path))
+        root = self.locate("")
+        return f"the tables {', '.join(self.tables)}" + (f" of {root}" if root else "")
 
     def locate(self, path: str) -> str:
         """Return what people call `path`, one of `paths`."""

@@ -31,7 +31,7 @@ def test_what_people_call_it():
     assert parse(source="s3", bucket="rows", path="a.csv").where == "s3://rows/a.csv"
     assert parse(source="http", path="https://host/a.csv").where == "https://host/a.csv"
     tables = parse(source="gcs", bucket="rows", tables={"a": "a.csv", "b": "b.csv"})
-    assert tables.where == "gs://rows/a.csv, gs://rows/b.csv"
+    assert tables.where == "the tables a, b of gs://rows/"
     assert tables.field("b") == "data.tables.b = b.csv"
 
 

@@ -1,5 +1,7 @@
 """The section `features`: a file without `pipeline` is tabular, and each pipeline has keys of its own."""
 
+import json
+
 import pytest
 from unit.experiments import GOOD, build_experiment, write_experiment
 
@@ -12,8 +14,14 @@ from retune.trainers import load_trainer
 TABULAR = "features:\n  drop: [comment]\n  cast:\n    carrier: string\n"
 
 
-def read(tmp_path, features: str) -> Experiment:
-    return read_experiment(write_experiment(tmp_path, GOOD.replace(TABULAR, features)))
+TABLES = {name: f"{name}.csv" for name in TalkingDataFeatures(pipeline="talkingdata").tables}
+
+
+def read(tmp_path, features: str, tables: dict[str, str] | None = None) -> Experiment:
+    text = GOOD.replace(TABULAR, features)
+    if tables is not None:
+        text = text.replace("path: data/flights.csv", f"tables: {json.dumps(tables)}")
+    return read_experiment(write_experiment(tmp_path, text))
 
 
 def test_a_file_without_a_pipeline_is_tabular(tmp_path):
@@ -25,9 +33,18 @@ def test_a_file_without_a_pipeline_is_tabular(tmp_path):
 
 
 def test_talkingdata_has_all_sets_unless_the_file_says_which(tmp_path):
-    assert read(tmp_path, "features: {pipeline: talkingdata}\n").features == TalkingDataFeatures(
-        pipeline="talkingdata", sets=list(FEATURE_SETS)
-    )
+    features = read(tmp_path, "features: {pipeline: talkingdata}\n", TABLES).features
+    assert features == TalkingDataFeatures(pipeline="talkingdata", sets=list(FEATURE_SETS))
+
+
+def test_the_tables_of_the_sets_have_to_be_given(tmp_path):
+    with pytest.raises(
+        ExperimentError, match=r"data: must give the tables gender_age_train, .*features.pipeline needs"
+    ):
+        read(tmp_path, "features: {pipeline: talkingdata}\n")
+    with pytest.raises(ExperimentError, match=r"data.tables: lacks the table events, which features.pipeline needs"):
+        read(tmp_path, "features: {pipeline: talkingdata, sets: [hour]}\n", {"gender_age_train": "rows.csv"})
+    assert read(tmp_path, "features: {pipeline: talkingdata, sets: [phone]}\n", TABLES)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +85,8 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path, features, message):
 @pytest.mark.parametrize("name", TRAINERS)
 def test_cluster_trainers_refuse_bags_and_say_what_to_use(name):
     trainer = load_trainer(name)
-    experiment = build_experiment(features={"pipeline": "talkingdata"}, model={"trainer": name})
+    data = {"source": "file", "tables": TABLES, "target": "group"}
+    experiment = build_experiment(features={"pipeline": "talkingdata"}, model={"trainer": name}, data=data)
     if trainer.placement == "task":
         trainer.check_search(experiment)
         return

@@ -1,5 +1,7 @@
 """The arguments of the five jobs."""
 
+from pathlib import Path
+
 import pytest
 
 from retune.job import build_parser
@@ -10,11 +12,23 @@ LATER = STAGES[1:]
 
 def test_ingest_takes_an_experiment_file():
     args = build_parser("ingest").parse_args(["--experiment", "experiments/diabetes.yaml"])
-    assert vars(args) == {"experiment": "experiments/diabetes.yaml", "params": "{}", "run_id": None, "attempt": 1}
+    assert vars(args) == {
+        "experiment": "experiments/diabetes.yaml",
+        "params": "{}",
+        "credentials": None,
+        "run_id": None,
+        "attempt": 1,
+    }
 
 
 def test_ingest_takes_all_that_airflow_gives_it():
-    given = {"experiment": "a b.yaml", "params": '{"timeout": "30m"}', "run_id": "abc", "attempt": 3}
+    given = {
+        "experiment": "a b.yaml",
+        "params": '{"timeout": "30m"}',
+        "credentials": Path("a pipe"),
+        "run_id": "abc",
+        "attempt": 3,
+    }
     argv = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     assert vars(build_parser("ingest").parse_args(argv)) == given
 

@@ -1,5 +1,6 @@
 """What a trainer says of an experiment's parameters, before any session starts."""
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class TestEveryTrainer:
 
     def test_it_names_what_its_models_need(self, trainer: Trainer):
         assert "mlflow" in trainer.requirements
+        assert all(version(package) for package in trainer.requirements)
         assert all(folder.is_dir() for folder in trainer.model_code)
 
     def test_it_has_parameters_for_every_problem(self, trainer: Trainer):

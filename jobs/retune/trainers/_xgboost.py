@@ -1,14 +1,17 @@
-"""What both trainers of XGBoost share."""
+"""What the trainers of XGBoost share."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
 
-def package() -> str:
-    """Return which of two packages the module is from: the small one without code for GPUs, or the whole."""
+def _find_package() -> str:
     try:
         version("xgboost-cpu")
     except PackageNotFoundError:
         return "xgboost"
     return "xgboost-cpu"
+
+
+PACKAGE = _find_package()
+"""Which of two packages the module is from: the small one without code for GPUs, or the whole."""

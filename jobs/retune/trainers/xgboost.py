@@ -12,7 +12,7 @@ from xgboost import XGBClassifier, XGBRegressor
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._xgboost import package
+from retune.trainers._xgboost import PACKAGE
 from retune.trainers.base import FirstRounds, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
@@ -23,7 +23,7 @@ class XGBoost(TaskTrainer):
 
     name = "xgboost"
     mlflow_flavor = "xgboost"
-    requirements = ("mlflow", "scikit-learn", package(), "numpy", "pandas")
+    requirements = ("mlflow", "scikit-learn", PACKAGE, "numpy", "pandas")
     rounds_parameter = "n_estimators"
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:

@@ -20,7 +20,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers._xgboost import package
+from retune.trainers._xgboost import PACKAGE
 from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_WORKER = 10_000
@@ -46,7 +46,7 @@ class XGBoostSpark(ClusterTrainer):
     """
 
     name = "xgboost_spark"
-    requirements = ("mlflow", "pyspark", package(), "scikit-learn", "numpy", "pandas", "pyarrow")
+    requirements = ("mlflow", "pyspark", PACKAGE, "scikit-learn", "numpy", "pandas", "pyarrow")
     rounds_parameter = "n_estimators"
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
