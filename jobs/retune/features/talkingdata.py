@@ -50,7 +50,7 @@ def prepare(rows: DataFrame, section: TalkingDataFeatures, tables: Mapping[str, 
         BadInput: A device has several rows, or a key by which tables are joined matches nothing.
     """
     _check_devices(rows)
-    # Filtered here, the same counts are the same to Spark wherever they are joined, and it makes them once.
+    # Filtered here, the same counts are the same to Spark wherever they are joined, and it shuffles them once.
     pairs = {name: tables[name].dropna(subset=list(section.tables[name])) for name in _PAIRS if name in tables}
     tables = {ROWS_TABLE: rows.select("device_id"), **tables, **pairs}
     bags = _bags_of(section)
