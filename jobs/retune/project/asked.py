@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import get_args
 
+from retune.data_section import FileData, SklearnDataset
 from retune.errors import BadInput
-from retune.experiment import Experiment, SklearnDataset
+from retune.experiment import Experiment
 from retune.experiment_file import change_experiment, read_experiment
 from retune.search_section import Holdout
 
@@ -46,9 +47,12 @@ def read_asked(args: argparse.Namespace, changes: Mapping[str, object] | None = 
 
 
 def _require_simple(experiment: Experiment) -> None:
-    search = experiment.search
+    search, data = experiment.search, experiment.data
     rules: list[tuple[bool, str, object, str]] = [
         (experiment.model.trainer != "keras", "model.trainer", experiment.model.trainer, "use keras"),
+        (data.source not in ("sklearn", "file"), "data.source", data.source, "give a file by data"),
+        (isinstance(data, FileData) and data.path is None, "data.tables", "given", "give a file by data"),
+        (isinstance(data, FileData) and bool(data.types), "data.types", "given", "prepare it in the data"),
         (search.objective is not None, "search.objective", search.objective, "leave it out"),
         (not isinstance(search.validation, Holdout), "search.validation", search.validation.type, "use holdout"),
         (search.warm_start is not None, "search.warm_start", "given", "leave it out"),

@@ -12,10 +12,11 @@ from sklearn import datasets
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import train_test_split
 
-from retune.data.sources import MISSING
+from retune.data.files import MISSING
 from retune.data.table import Table
+from retune.data_section import FileData, SklearnData
 from retune.errors import BadInput
-from retune.experiment import Experiment, SklearnData
+from retune.experiment import Experiment
 from retune.placements.task_model import raw_features
 
 
@@ -78,9 +79,12 @@ def _read(experiment: Experiment) -> pd.DataFrame:
         if isinstance(data, SklearnData):
             fetch = "fetch_california_housing" if data.dataset == "california_housing" else f"load_{data.dataset}"
             return getattr(datasets, fetch)(as_frame=True).frame
-        if data.path.lower().endswith((".csv", ".csv.gz", ".csv.bz2")) or data.format == "csv":
-            return pd.read_csv(data.path, na_values=list(MISSING), skipinitialspace=True)
-        return pd.read_parquet(data.path)
+        assert isinstance(data, FileData)  # or it would have been refused
+        path = str(data.path)
+        kind = data.format or ("csv" if path.lower().endswith((".csv", ".csv.gz", ".csv.bz2")) else "parquet")
+        if kind == "csv":
+            return pd.read_csv(path, na_values=list(MISSING), skipinitialspace=True)
+        return pd.read_parquet(path) if kind == "parquet" else pd.read_json(path, lines=True)
     except (OSError, ValueError) as error:
         raise BadInput(f"data: cannot be read: {error}") from error
 

@@ -27,7 +27,7 @@ from retune.search.trial import Attempt, Objective, TrialFailed
 from retune.space import Setting, flatten
 from retune.tracking import connect
 from retune.trainers import load_trainer
-from retune.trial_runs import TrialRuns
+from retune.trial_runs import SETTING, TrialRuns
 
 log = logging.getLogger(__name__)
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -72,12 +72,16 @@ def search(client: MlflowClient, experiment: Experiment, child: Mapping[str, str
         stage = _open(client, active.info.run_id, experiment)
         tracker = TrialRuns(stage, shared=True)
         plan = build_plan(experiment.search, experiment.points_to_evaluate, parallel=1)
-        result = run_search(build_engine(experiment.search), _objective(stage, child), tracker, plan)
+        try:
+            result = run_search(build_engine(experiment.search), _objective(stage, child), tracker, plan)
+        except BaseException:
+            tracker.kill_unfinished()  # the child at work, where a person ends the search
+            raise
         tracker.mark_best(result.best)
         mlflow.set_tags({"best_run": result.best.run_id, "best_params": json.dumps(flatten(result.best.setting))})
         mlflow.log_metrics(result.best.metrics)
         for run in run_tree.children(client, stage.run, "trial"):
-            log.info("%s  %s  run %s  %s", run.info.run_name, run.info.status, run.info.run_id, run.data.params)
+            log.info("%s  %s  run %s  %s", run.info.run_name, run.info.status, run.info.run_id, run.data.tags[SETTING])
         log.info("best: trial %d, run %s", result.best.number, result.best.run_id)
     return result
 
