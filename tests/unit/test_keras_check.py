@@ -24,6 +24,7 @@ def asking(space: dict | None = None, **fixed: object) -> Experiment:
 def test_what_it_can_be_given():
     units = {"type": "choice", "options": [[64, 32], [16], 8, {"type": "quniform", "low": 8, "high": 64, "q": 8}]}
     TRAINER.check(asking({"units": units, "dropout": {"type": "uniform", "low": 0, "high": 0.5}}, layers=3))
+    TRAINER.check(asking(units=None, builder=None))
     TRAINER.check(asking(activation="gelu", optimizer="sgd", batch_size=16, epochs=5))
 
 
@@ -35,6 +36,7 @@ def test_what_it_can_be_given():
         ({"units": 2.5}, "model.fixed.units = 2.5: must be a whole number"),
         ({"units": [8, 0]}, "model.fixed.units = [8, 0]: must be whole numbers greater than 0, one for each hidden"),
         ({"units": []}, "model.fixed.units = []: must be whole numbers greater than 0"),
+        ({"epochs": None}, "model.fixed.epochs = None: must be greater than 0"),
         ({"layers": -1}, "model.fixed.layers = -1: must be 0 or more"),
         ({"dropout": 1.0}, "model.fixed.dropout = 1.0: must be at least 0 and less than 1"),
         ({"epochs": "many"}, "model.fixed.epochs = 'many': must be a whole number"),

@@ -158,13 +158,13 @@ def _broken_rule(name: str, value: object) -> str | None:
         return wrong
     if name in _NAMES and value not in _NAMES[name]:
         return f"must be one of {', '.join(_NAMES[name])}"
-    if name not in _RANGES:
+    if name not in _RANGES or (name == "units" and value is None):
         return None
     rule, fine = _RANGES[name]
     # A normal distribution has no ends; what it draws is up to the fit.
     drawn = isinstance(value, Distribution)
     ends: list[Any] = [getattr(value, end) for end in ("low", "high") if hasattr(value, end)] if drawn else [value]
-    return None if all(fine(end) for end in ends) else rule
+    return None if value is not None and all(fine(end) for end in ends) else rule
 
 
 TRAINER = Keras()
