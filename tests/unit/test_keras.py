@@ -132,3 +132,17 @@ def test_a_builder_must_be_allowed(own, monkeypatch):
     monkeypatch.setenv("RETUNE_ALLOWED_MODULES", "")
     with pytest.raises(BadInput, match=r"model\.fixed\.builder = .*does not allow module own_networks"):
         TRAINER.check(asking())
+
+
+def test_it_keeps_to_its_threads(caplog):
+    import tensorflow as tf
+
+    from retune.trainers._keras_network import hold_to
+
+    fit(epochs=1)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+    assert tf.config.threading.get_inter_op_parallelism_threads() == 1
+    hold_to(1)
+    assert not caplog.records
+    hold_to(3)
+    assert "TensorFlow keeps the threads it began with" in caplog.text
