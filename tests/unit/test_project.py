@@ -49,6 +49,7 @@ def test_data_metric_and_budget_can_be_others():
         ({"search.algorithm": "tpo"}, "search.algorithm = 'tpo'"),
         ({"search.validation": {"type": "cross_validation"}}, "search.validation = 'cross_validation': is for the pip"),
         ({"model.trainer": "sklearn"}, "model.trainer = 'sklearn': is for the pipeline.*use keras"),
+        ({"search.trial_timeout": 60}, "search.trial_timeout = 60: is for the pipeline"),
         ({"search.warm_start": {"runs": 2}}, "search.warm_start"),
     ],
     ids=str,

@@ -55,6 +55,8 @@ def _require_simple(experiment: Experiment) -> None:
         (isinstance(data, FileData) and bool(data.types), "data.types", "given", "prepare it in the data"),
         (search.objective is not None, "search.objective", search.objective, "leave it out"),
         (not isinstance(search.validation, Holdout), "search.validation", search.validation.type, "use holdout"),
+        (search.runner != "retune", "search.runner", search.runner, "leave it out"),
+        (search.trial_timeout is not None, "search.trial_timeout", search.trial_timeout, "leave it out"),
         (search.warm_start is not None, "search.warm_start", "given", "leave it out"),
         (search.points_to_evaluate == "champion", "search.points_to_evaluate", "champion", "give settings"),
         (bool(experiment.features.cast), "features.cast", experiment.features.cast, "prepare it in the data"),

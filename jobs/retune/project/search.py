@@ -102,12 +102,13 @@ def _objective(stage: Stage, child: Mapping[str, str]) -> Objective:
 
     def train(setting: Setting, attempt: Attempt) -> dict[str, float]:
         run_id = attempt.run_id.result()
-        parameters = {**experiment.model.fixed, **flatten(setting)}
+        given = {**experiment.model.fixed, **flatten(setting)}
+        parameters = {name: str(value) for name, value in given.items() if value is not None}
         try:
             mlflow.projects.run(
                 str(_PROJECT),
                 "train",
-                parameters={**child, **{name: str(value) for name, value in parameters.items()}},
+                parameters={**child, **parameters},
                 experiment_id=stage.experiment_id,
                 run_id=run_id,
                 env_manager="local",
