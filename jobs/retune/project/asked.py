@@ -10,6 +10,7 @@ from retune.data_section import FileData, SklearnDataset
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.experiment_file import change_experiment, read_experiment
+from retune.features_section import TabularFeatures
 from retune.search_section import Holdout
 
 
@@ -47,7 +48,7 @@ def read_asked(args: argparse.Namespace, changes: Mapping[str, object] | None = 
 
 
 def _require_simple(experiment: Experiment) -> None:
-    search, data = experiment.search, experiment.data
+    search, data, features = experiment.search, experiment.data, experiment.features
     rules: list[tuple[bool, str, object, str]] = [
         (experiment.model.trainer != "keras", "model.trainer", experiment.model.trainer, "use keras"),
         (data.source not in ("sklearn", "file"), "data.source", data.source, "give a file by data"),
@@ -59,7 +60,8 @@ def _require_simple(experiment: Experiment) -> None:
         (search.trial_timeout is not None, "search.trial_timeout", search.trial_timeout, "leave it out"),
         (search.warm_start is not None, "search.warm_start", "given", "leave it out"),
         (search.points_to_evaluate == "champion", "search.points_to_evaluate", "champion", "give settings"),
-        (bool(experiment.features.cast), "features.cast", experiment.features.cast, "prepare it in the data"),
+        (features.pipeline != "tabular", "features.pipeline", features.pipeline, "use tabular"),
+        (isinstance(features, TabularFeatures) and bool(features.cast), "features.cast", "given", "prepare the data"),
     ]
     for broken, field, value, way_out in rules:
         if broken:

@@ -17,6 +17,8 @@ from retune.data.table import Table
 from retune.data_section import FileData, SklearnData
 from retune.errors import BadInput
 from retune.experiment import Experiment
+from retune.features.base import Feature
+from retune.features_section import TabularFeatures
 from retune.placements.task_model import raw_features
 
 
@@ -104,6 +106,7 @@ def _labels_of(target: pd.Series, experiment: Experiment) -> tuple[np.ndarray, l
 def _columns_of(frame: pd.DataFrame, experiment: Experiment) -> list[str]:
     """Return the columns that are features: numbers, booleans, and text of not too many values, as featurize has it."""
     asked, target = experiment.features, experiment.data.target
+    assert isinstance(asked, TabularFeatures)  # or it would have been refused
     for name in [*(asked.columns or []), *asked.drop]:
         if name not in frame:
             raise BadInput(f"features: the data have no column {name!r}; they have {', '.join(frame.columns)}")
@@ -117,10 +120,12 @@ def _columns_of(frame: pd.DataFrame, experiment: Experiment) -> list[str]:
 
 
 def _features_of(train: pd.DataFrame) -> ColumnTransformer:
-    kinds = {name: "number" if _is_number(train[name]) else "category" for name in train.columns}
-    labels = [sorted(train[name].dropna().unique()) for name, kind in kinds.items() if kind == "category"]
-    columns = [{"name": name, "kind": kind} for name, kind in kinds.items()]
-    return raw_features(columns, labels, dict.fromkeys(train.columns, "string"))
+    def feature(name: str) -> Feature:
+        if _is_number(train[name]):
+            return Feature(name, "number", "double")
+        return Feature(name, "category", "string", sorted(train[name].dropna().unique()))
+
+    return raw_features([feature(name) for name in train.columns])
 
 
 def _is_number(column: pd.Series) -> bool:
