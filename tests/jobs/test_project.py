@@ -100,7 +100,7 @@ def test_the_search_trains_networks_and_one_whose_loss_is_no_number_fails(tmp_pa
     path = tmp_path / "wine.yaml"
     text = (ROOT / "experiments" / "wine_keras.yaml").read_text().replace("name: wine_keras", "name: wine")
     rate = "learning_rate: {type: choice, options: [0.003, 1.0e+30]}"
-    text = text.replace("learning_rate: {type: loguniform, low: 0.0005, high: 0.01}", rate)
+    text = text.replace("learning_rate: {type: loguniform, low: 0.0005, high: 0.005}", rate)
     astray = "  points_to_evaluate: [{layers: 1, units: 8, dropout: 0.1, learning_rate: 1.0e+30, batch_size: 32}]\n"
     path.write_text(
         text.replace("learning_rate: 0.001", "learning_rate: 0.003").replace("  space:\n", astray + "  space:\n")

@@ -23,6 +23,7 @@ from retune.trainers.base import Report
 log = logging.getLogger(__name__)
 _UNITS = 64
 _SCORED_AT_ONCE = 4096
+tf.get_logger().setLevel(logging.ERROR)  # it warns of every further model of a process that it is traced anew
 
 
 def hold_to(threads: int) -> None:
