@@ -42,6 +42,10 @@ TASK_TRAINERS = [t for t in map(load_trainer, TRAINERS) if isinstance(t, TaskTra
 NEEDS_TENSORFLOW = pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 
 
+def marks_of(trainer: TaskTrainer) -> list[pytest.MarkDecorator]:
+    return [NEEDS_TENSORFLOW] if trainer.name == "keras" else []
+
+
 @dataclass(frozen=True)
 class Case:
     trainer: TaskTrainer
@@ -71,11 +75,7 @@ def plant(problem: Problem, rows: int = 400) -> Table:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param((t, p), id=f"{t.name}-{p}", marks=[NEEDS_TENSORFLOW] if t.name == "keras" else [])
-        for t in TASK_TRAINERS
-        for p in CLASSES
-    ],
+    params=[pytest.param((t, p), id=f"{t.name}-{p}", marks=marks_of(t)) for t in TASK_TRAINERS for p in CLASSES],
 )
 def case(request: pytest.FixtureRequest) -> Case:
     trainer, problem = request.param
@@ -87,7 +87,7 @@ def predicted(case: Case, model: Any, features: Any = None) -> np.ndarray:
     return predict_classes(model, given, case.classes)[1] if case.classes else np.asarray(model.predict(given))
 
 
-@pytest.mark.parametrize("trainer", TASK_TRAINERS, ids=lambda trainer: trainer.name)
+@pytest.mark.parametrize("trainer", [pytest.param(t, id=t.name, marks=marks_of(t)) for t in TASK_TRAINERS])
 def test_what_a_model_needs_goes_by_the_names_of_the_packages_that_are_here(trainer):
     assert all(version(name) for name in trainer.requirements)
 
