@@ -10,8 +10,8 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo talkingdata blobs ui check schema test test-unit chaos lint format bench bench-long \
-	bench-quality bench-peers bench-search soak lock clean
+.PHONY: help setup setup-dev setup-keras demo talkingdata blobs ui check schema test test-unit chaos lint format bench \
+	bench-long bench-quality bench-peers bench-search soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ setup: ## bring what retune needs onto this machine: .venv here, all else in $RE
 
 setup-dev: ## the same, and the tools of tests and linters
 	@local/setup.sh --dev
+
+setup-keras: ## the same, and TensorFlow for the trainer keras: 1.5 GB
+	@local/setup.sh --keras
 
 demo: setup ## run one experiment end to end (EXPERIMENT=diabetes)
 	@$(IN_ENV) exec python local/demo.py "$(EXPERIMENT)"
@@ -82,6 +85,7 @@ soak: setup-dev ## fit 200 models in one Spark application and watch its time an
 lock: setup ## resolve the requirements anew (OPTIONS=--upgrade for newer versions)
 	@$(COMPILE) $(OPTIONS) requirements.txt --output-file requirements.lock
 	@$(COMPILE) $(OPTIONS) requirements-dev.txt --constraints requirements.lock --output-file requirements-dev.lock
+	@$(COMPILE) $(OPTIONS) requirements-keras.txt --constraints requirements.lock --output-file requirements-keras.lock
 
 clean: ## remove .venv and caches; results in $RETUNE_HOME stay
 	@rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

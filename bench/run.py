@@ -18,6 +18,7 @@ import first_job
 import gbt
 import grid_cv
 import guide
+import keras_side_by_side
 import native
 import puzzle
 import scaling
@@ -62,6 +63,7 @@ _SHORT: tuple[Measurement, ...] = (
     native.AT_20K,
     native.AT_200K,
     side_by_side,
+    keras_side_by_side,
     gbt,
     scaling,
     driver_memory,

@@ -2,12 +2,14 @@
 # Brings everything retune needs onto this machine; what is already in place is left alone.
 #   local/setup.sh          what it needs to run
 #   local/setup.sh --dev    the tools of tests and linters too
+#   local/setup.sh --keras  TensorFlow and Keras too, for the trainer keras
 # Written for bash 3.2, the one macOS has. Progress goes to stderr.
 set -euo pipefail
 
 UV_VERSION=0.13.8
 AZURITE_VERSION=3.37.0
 VENV_MB=3000 # packages, their downloads, and Spark's wheel, which is built from source
+KERAS_MB=2000
 JARS_MB=200
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -36,7 +38,7 @@ main() {
   if ! is_python_311 "$venv/bin/python"; then rm -f "$venv/.made"; fi
   step "Python environment" "$venv/.made" "$repo" make_venv
   step "Python packages" "$venv/.installed" "$versions" install_packages requirements.lock
-  if [ "${1:-}" = --dev ]; then
+  if wants --dev "$@"; then
     step "Development packages" "$venv/.installed-dev" "$(cksum <requirements-dev.lock)" \
       install_packages requirements-dev.lock
     # Azure's emulator. The tests that need it are skipped where it, or npm, is not to be had.
@@ -44,6 +46,11 @@ main() {
       step "Azurite $AZURITE_VERSION" "$home/azurite.version" "$AZURITE_VERSION" install_azurite
       [ -x "$home/azurite/node_modules/.bin/azurite-blob" ] || rm "$home/azurite.version"
     fi
+  fi
+  if wants --keras "$@"; then
+    if [ ! -f "$venv/.installed-keras" ]; then need_space "$repo" "$KERAS_MB"; fi
+    step "TensorFlow and Keras" "$venv/.installed-keras" "$(cksum <requirements-keras.lock)" \
+      install_packages requirements-keras.lock
   fi
 
   choose_java
@@ -60,6 +67,13 @@ main() {
   if [ "$MLFLOW_TRACKING_URI" = "sqlite:///$home/mlflow.db" ]; then
     step "MLflow database" "$home/.mlflow" "$versions" mlflow db upgrade "$MLFLOW_TRACKING_URI"
   fi
+}
+
+# wants FLAG ARGUMENT…: whether the flag is among the arguments.
+wants() {
+  local flag=$1
+  shift
+  case " $* " in *" $flag "*) ;; *) return 1 ;; esac
 }
 
 # step TITLE STAMP KEY COMMAND…: runs the command, unless the stamp says that it was done for this very key.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,34 @@ def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Ex
         return _anchor(params, path.parent).apply(experiment) if params else experiment
     except ValidationError as error:
         raise ExperimentError(path, _problems(error, root)) from error
+
+
+def change_experiment(experiment: Experiment, changes: Mapping[str, object]) -> Experiment:
+    """Return an experiment with other values, by the path of the field (`search.max_trials`), validated anew.
+
+    Raises:
+        BadInput: The result breaks a rule.
+    """
+    fields: dict[str, Any] = experiment.model_dump()
+    for path, value in changes.items():
+        *sections, last = path.split(".")
+        reduce(lambda section, name: section[name], sections, fields)[last] = value
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise BadInput("; ".join(map(str, _problems(error, None)))) from error
+
+
+def parse_value(text: str) -> Any:
+    """Read a parameter's value as an experiment file would.
+
+    Raises:
+        BadInput: It is not valid YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise BadInput(f"{text!r}: {_yaml_problem(error).rule}") from error
 
 
 def parse_params(text: str) -> TriggerParams:

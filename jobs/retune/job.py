@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -53,9 +53,9 @@ def main(stage: str, argv: Sequence[str] | None = None) -> int:
         0, or the exit code of what went wrong (see `retune.errors`).
     """
     args = build_parser(stage).parse_args(argv)
-    _set_up_logging()
+    set_up_logging()
     _end_with_parent()
-    code = _exit_code(stage, args)
+    code = exit_code_of(stage, lambda: _run(stage, args))
     exit_jvm(code)
     return code
 
@@ -75,15 +75,16 @@ def _watch_parent(parent: int) -> None:
     os._exit(SparkLost.exit_code)  # at once: whoever submits next may be at work in this stage's run already
 
 
-def _exit_code(stage: str, args: argparse.Namespace) -> int:
+def exit_code_of(name: str, work: Callable[[], None]) -> int:
+    """Do `work`; return 0, or the exit code of what went wrong, which the log tells by `name`."""
     try:
-        _run(stage, args)
+        work()
     except RetuneError as error:
-        log.error("%s: %s", stage, without_password(one_line(error)))
+        log.error("%s: %s", name, without_password(one_line(error)))
         return error.exit_code
     except Exception as error:
         print(without_password(traceback.format_exc()), flush=True)
-        log.error("%s: %s", stage, without_password(one_line(error)))
+        log.error("%s: %s", name, without_password(one_line(error)))
         return RetuneError.exit_code
     return 0
 
@@ -106,14 +107,17 @@ def _reads_well(stage: str, args: argparse.Namespace) -> bool:
 
     try:
         experiment = read_experiment(args.experiment, parse_params(args.params))
-        load_trainer(experiment.model.trainer).check(experiment)
+        trainer = load_trainer(experiment.model.trainer)
+        trainer.require_installed()
+        trainer.check(experiment)
         check_functions(experiment)
     except RetuneError:
         return False
     return True
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
+    """Log to standard output: retune's own steps, and warnings of all others."""
     logging.basicConfig(
         stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )

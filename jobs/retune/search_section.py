@@ -142,7 +142,7 @@ class Search(Section):
     warm_start: WarmStart | None = None
     validation: Validation = Holdout()
     early_stopping_rounds: int | None = Field(
-        None, gt=0, description="Boosting stops when the validation rows gain nothing in so many rounds."
+        None, gt=0, description="A fit stops when the validation rows gain nothing in so many rounds."
     )
     constraints: list[str] = Field([], description='What the best trial must keep, such as "model_size_mb <= 50".')
     space: Space = Field(min_length=1)

@@ -24,7 +24,7 @@ KEPT_OUT = "retune.kept_out"
 BASIS = "retune.basis"
 SPACE = "retune.space"
 LAYOUT = "retune.layout"
-LOSS = "loss"
+LOSS = "search_loss"  # `loss` alone is what Keras and MLflow call that of a fit
 DURATION = "duration_s"
 _LONGEST_VALUE = 5000  # MLflow's bound for tags and parameters is 6,000 characters at least
 

@@ -103,15 +103,17 @@ def test_trials_show_values_not_indices(chain):
 
 def test_trials_have_metrics_of_train_and_validation(chain):
     for run in runs_of(chain, "trial"):
-        assert {"train_accuracy", "validation_accuracy", "validation_f1", "duration_s", "loss"} <= set(run.data.metrics)
-        assert run.data.metrics["loss"] == -run.data.metrics["validation_accuracy"]
+        wanted = {"train_accuracy", "validation_accuracy", "validation_f1", "duration_s", "search_loss"}
+        assert wanted <= set(run.data.metrics)
+        assert run.data.metrics["search_loss"] == -run.data.metrics["validation_accuracy"]
 
 
 def test_the_best_trial_is_marked_and_handed_on(chain):
     trials = runs_of(chain, "trial")
-    best = min(trials, key=lambda run: run.data.metrics["loss"])
+    best = min(trials, key=lambda run: run.data.metrics["search_loss"])
     assert [run.info.run_id for run in trials if "retune.best" in run.data.tags] == [chain.output("tune", "best_trial")]
-    assert best.data.metrics["loss"] == chain.client.get_run(chain.output("tune", "best_trial")).data.metrics["loss"]
+    tagged = chain.client.get_run(chain.output("tune", "best_trial"))
+    assert best.data.metrics["search_loss"] == tagged.data.metrics["search_loss"]
 
 
 def test_evaluate_scores_all_models_on_the_test_rows(chain):
@@ -201,7 +203,7 @@ def test_the_same_seed_gives_the_same_trials_and_the_same_best(chain, tmp_path):
     trials = {stage: [] for stage in ("first", "second")}
     for run in runs_of(chain, "trial"):
         which = "first" if run.data.tags["mlflow.parentRunId"] == chain.runs["tune"] else "second"
-        trials[which].append((run.data.tags["retune.setting"], run.data.metrics["loss"]))
+        trials[which].append((run.data.tags["retune.setting"], run.data.metrics["search_loss"]))
     assert len(trials["first"]) == 4
     assert trials["first"] == trials["second"]
     assert again.output("tune", "best_setting") == chain.output("tune", "best_setting")

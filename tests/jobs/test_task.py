@@ -87,7 +87,8 @@ def test_each_trial_is_a_run_with_its_measures(task_chain):
     assert sorted(int(run.data.tags["retune.trial"]) for run in trials) == list(range(6))
     assert {run.info.status for run in trials} == {"FINISHED"}
     for run in trials:
-        assert {"loss", "validation_accuracy", "train_accuracy", "fit_s", "duration_s"} <= run.data.metrics.keys()
+        wanted = {"search_loss", "validation_accuracy", "train_accuracy", "fit_s", "duration_s"}
+        assert wanted <= run.data.metrics.keys()
     assert {run.data.params["estimator"].rpartition(".")[2] for run in trials} == {
         "RandomForestClassifier",
         "LogisticRegression",

@@ -54,7 +54,7 @@ BROKEN = [
     ("drop: [comment]", "columns: [arr_delay]", 0, "features.columns = 'arr_delay': must not name the target"),
     ("drop: [comment]", "columns: []", 0, "features.columns = []: must have at least 1 item, not 0"),
     ("carrier: string", "carrier: date", 0, "features.cast.carrier = 'date': must be 'double', 'string' or 'boolean'"),
-    ("trainer: synapseml_lightgbm", "trainer: forest", 0, "model.trainer = 'forest': must be 'lightgbm', 'sklearn', "),
+    ("trainer: synapseml_lightgbm", "trainer: forest", 0, "model.trainer = 'forest': must be 'keras', 'lightgbm', "),
     ("objective: quantile", "objective: {a: 1}", 0, "model.fixed.objective: must be true or false or a number or text"),
     ("objective: quantile", "numLeaves: 7", 0, "model.fixed.numLeaves = 7: is searched in search.space too"),
     ("objective: quantile", "dropRate: 7", 0, "model.fixed.dropRate = 7: is searched in search.space too"),

@@ -34,8 +34,12 @@ class TestEveryTrainer:
 
     def test_it_names_what_its_models_need(self, trainer: Trainer):
         assert "mlflow" in trainer.requirements
-        assert all(version(package) for package in trainer.requirements)
         assert all(folder.is_dir() for folder in trainer.model_code)
+        try:
+            trainer.require_installed()
+        except BadInput as reason:
+            pytest.skip(str(reason))
+        assert all(version(package) for package in trainer.requirements)
 
     def test_it_has_parameters_for_every_problem(self, trainer: Trainer):
         assert all(trainer.defaults(problem) for problem in trainer.problems)

@@ -80,7 +80,7 @@ def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any
     started, number = time.time(), time.time_ns() // 1000  # SparkTrials tells a task no number; the driver will
     run_id = tracker.start(number, setting)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        outcome = try_fold(trial, {**trial.experiment.model.fixed, **flatten(setting)}, fold=0)
+        outcome = try_fold(trial, {**trial.experiment.model.fixed, **flatten(setting)}, fold=0, run_id=run_id)
     metric = METRICS[search.metric]
     value = outcome.metrics.get(f"validation_{metric.name}", float("nan"))
     error = outcome.error or (None if np.isfinite(value) else f"validation_{metric.name} is {value}")

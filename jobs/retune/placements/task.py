@@ -16,6 +16,7 @@ from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
 from retune.placements.autolog import autolog_of
 from retune.placements.base import Fitting, Trials
+from retune.placements.live import live_log_of
 from retune.placements.objective import fold_count, measure_folds, pruning_bars
 from retune.placements.shared_fits import Scores, SharedFits
 from retune.placements.task_model import TaskModels, check_features
@@ -42,9 +43,9 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
     with shared(spark, table, _name(stage)) as files:
         del table  # the tasks have files of their own
         cpus = task_cpus(spark)
-        trial = TaskTrial(
-            stage.experiment, files, stage.artifact("ingest", PROFILE)["classes"], cpus, autolog_of(stage)
-        )
+        classes = stage.artifact("ingest", PROFILE)["classes"]
+        live = live_log_of(stage.experiment)
+        trial = TaskTrial(stage.experiment, files, classes, cpus, autolog_of(stage), live)
         search = stage.experiment.search
         fits = SharedFits(stage.experiment, load_trainer(stage.experiment.model.trainer))
         slots, folds = max(1, spark.sparkContext.defaultParallelism // cpus), folds_at_once(search)
@@ -154,7 +155,7 @@ class TaskObjective:
         return [metrics for _, metrics in told]
 
     def _try_folds(self, parameters: Parameters, folds: Sequence[int], attempt: Attempt) -> list[dict[str, float]]:
-        run_id = attempt.run_id.result() if self._trial.autolog else None
+        run_id = attempt.run_id.result() if self._trial.autolog or self._trial.live else None
         outcomes: list[Outcome] = self._run(try_fold, [(self._trial, parameters, fold, run_id) for fold in folds])
         for outcome in outcomes:
             if outcome.error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from retune.placements.objective import (
     ROUNDS,
     SIZE,
     constrained_measures,
+    fold_count,
     read_returned,
     scored_by,
 )
@@ -23,10 +24,11 @@ from retune.placements.task_rows import open_shared
 from retune.scoring import score_model
 from retune.space import Parameters
 from retune.trainers import load_trainer
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base import Report, TaskTrainer
 
 if TYPE_CHECKING:
     from retune.placements.autolog import Autolog  # brings MLflow, which a worker without it does not load
+    from retune.placements.live import LiveLog  # the same
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ class TaskTrial:
     classes: list[Any]
     threads: int
     autolog: Autolog | None = None
+    live: LiveLog | None = None
 
 
 def import_all(trial: TaskTrial) -> None:
     """Import what a trial needs, for whoever comes first to a Python worker waits for it."""
-    _task_trainer(trial.experiment)
+    _task_trainer(trial.experiment).load_library(trial.threads)
     open_shared(trial.files)
 
 
@@ -74,12 +77,17 @@ def try_fold(trial: TaskTrial, parameters: Parameters, fold: int, run_id: str | 
         trial: What all trials have in common.
         parameters: What the model is fitted with.
         fold: From 0; 0 where there are none.
-        run_id: The trial's run, where fits are autologged.
+        run_id: The trial's run, where fits are autologged, or tell of their rounds.
     """
+    search = trial.experiment.search
     try:
-        with trial.autolog.around_fit(run_id) if trial.autolog and run_id else nullcontext():
-            metrics, model = _measure(trial, open_shared(trial.files), parameters, fold)
-        keep = trial.experiment.search.log_models == "all"
+        with ExitStack() as around:
+            if trial.autolog and run_id:
+                around.enter_context(trial.autolog.around_fit(run_id))
+            prefix = f"fold_{fold}_" if fold_count(search) > 1 else ""
+            report = around.enter_context(trial.live.of_fit(run_id, prefix)) if trial.live and run_id else None
+            metrics, model = _measure(trial, open_shared(trial.files), parameters, fold, report)
+        keep = search.log_models == "all"
         return Outcome(metrics, model=spell(model, trial.classes) if keep else None)
     except Exception as error:
         return Outcome({}, error=f"{type(error).__name__}: {error}")
@@ -103,22 +111,24 @@ def try_rounds(
         return None  # each setting tells for itself what is wrong with it
 
 
-def _measure(trial: TaskTrial, table: Table, parameters: Parameters, fold: int) -> tuple[dict[str, float], Any]:
+def _measure(
+    trial: TaskTrial, table: Table, parameters: Parameters, fold: int, report: Report | None
+) -> tuple[dict[str, float], Any]:
     train, validation = table.split(fold)
     own = trial.experiment.search.objective
     if own is not None:
         split = Split(train, validation, len(trial.classes), trial.threads)
         function = load_function("search.objective", own)
         return read_returned(function(parameters, split), METRICS[trial.experiment.search.metric]), None
-    return fit_and_score(trial, train, validation, parameters)
+    return fit_and_score(trial, train, validation, parameters, report)
 
 
 def fit_and_score(
-    trial: TaskTrial, train: Table, validation: Table, parameters: Parameters
+    trial: TaskTrial, train: Table, validation: Table, parameters: Parameters, report: Report | None = None
 ) -> tuple[dict[str, float], Any]:
     """Return train and validation metrics, how long fit and scoring took, what constraints hang on; and the model."""
     search, trainer = trial.experiment.search, _task_trainer(trial.experiment)
-    model, fit_s = _fit(trial, train, parameters, validation)
+    model, fit_s = _fit(trial, train, parameters, validation, report)
     metrics = {**_score(trial, model, train, validation), "fit_s": fit_s}
     if search.early_stopping_rounds:
         metrics[ROUNDS] = trainer.rounds(model)
@@ -127,7 +137,13 @@ def fit_and_score(
     return metrics, model
 
 
-def _fit(trial: TaskTrial, train: Table, parameters: Parameters, validation: Table | None = None) -> tuple[Any, float]:
+def _fit(
+    trial: TaskTrial,
+    train: Table,
+    parameters: Parameters,
+    validation: Table | None = None,
+    report: Report | None = None,
+) -> tuple[Any, float]:
     """Return a model, and the seconds it took; the fit may stop early where it is given validation rows."""
     experiment, started = trial.experiment, time.monotonic()
     patience = experiment.search.early_stopping_rounds
@@ -137,8 +153,9 @@ def _fit(trial: TaskTrial, train: Table, parameters: Parameters, validation: Tab
         experiment.problem,
         experiment.search.seed,
         trial.threads,
-        watched=validation if patience else None,
+        watched=validation if patience or report else None,
         patience=patience,
+        report=report,
     )
     return model, time.monotonic() - started
 

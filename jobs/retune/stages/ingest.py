@@ -38,6 +38,7 @@ def run(stage: Stage) -> None:
     """
     experiment = stage.experiment
     trainer = load_trainer(experiment.model.trainer)
+    trainer.require_installed()
     trainer.check(experiment)
     check_functions(experiment)
     connection = _connection(stage)

@@ -15,7 +15,6 @@ from typing import Any
 from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
-from retune.functions import load_function
 from retune.handoff import FINGERPRINT, Stage
 from retune.last_resort import LastResort
 from retune.metrics import METRICS
@@ -24,14 +23,13 @@ from retune.placements.base import Trials
 from retune.placements.objective import ROUNDS
 from retune.placements.shared_fits import follow_fits
 from retune.plots import plot_search, plot_sweep
-from retune.search.early_stop import stop_function
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
 from retune.search.plan import Plan, Result
-from retune.search.stopping import Budget
+from retune.search.planning import build_plan
 from retune.search.trial import Attempt, Objective, Trial, best_of
 from retune.search.watchdog import Watchdog
-from retune.search_section import CrossValidation, Search, parse_constraint
+from retune.search_section import CrossValidation, Search
 from retune.space import Setting
 from retune.spark import losing_spark_told_apart, spark_session
 from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
@@ -162,29 +160,8 @@ def _build_plan(stage: Stage, earlier: WarmStart, parallel: int) -> Plan:
         points.insert(0, best.setting)  # or this search could end worse than the one before
     if search.points_to_evaluate == "champion" and (champion := champion_setting(stage)):
         points.insert(0, champion)
-    early, rule = search.early_stop, None
-    if early and early.function:
-        function = load_function("search.early_stop.function", early.function)
-        rule = (early.function, stop_function(early.function, function))
-    budget = Budget(
-        max_trials=search.trials,
-        timeout_s=search.timeout,
-        loss_threshold=search.loss_threshold,
-        patience=early.trials if early else None,
-        minimum_gain=early.minimum_gain if early else 0.0,
-        stop_function=rule,
-        max_failed_trials=search.max_failed_trials,
-    )
-    return Plan(
-        metric=METRICS[search.metric],
-        budget=budget,
-        points=[point for index, point in enumerate(points) if point not in points[:index]],
-        queue=search.max_queue_len,
-        infra_retries=search.infra_retries,
-        constraints=[parse_constraint(text) for text in search.constraints],
-        parallel=parallel,
-        thread=InheritableThread,
-    )
+    points = [point for index, point in enumerate(points) if point not in points[:index]]
+    return build_plan(search, points, parallel, thread=InheritableThread)
 
 
 def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
@@ -24,6 +24,10 @@ from retune.spark import Slots
 PREDICTION = "retune_prediction"
 PROBABILITY = "retune_probability"
 MODEL_CODE = Path(__file__).parent / "model_code"
+Report: TypeAlias = Callable[[int, Mapping[str, float]], None]
+"""Is told after each round of a fit: how many rounds are done, and what was measured, such as `train_loss`."""
+Given: TypeAlias = tuple[str, str, object]
+"""A parameter: where it is given, its name, and its value or the distribution of values."""
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
@@ -92,6 +96,7 @@ class Trainer(ABC):
         draws: Whether a fit draws random numbers, so that another seed can give another model.
         mlflow_flavor: MLflow's module that autologs its fits.
         model_code: Folders of Python code that travel with its models.
+        reports: Whether a fit tells after each round how far it is.
     """
 
     name: str
@@ -102,6 +107,7 @@ class Trainer(ABC):
     draws: bool = True
     mlflow_flavor: str
     model_code: tuple[Path, ...] = ()
+    reports: bool = False
 
     @abstractmethod
     def defaults(self, problem: Problem) -> Mapping[str, object]:
@@ -122,6 +128,13 @@ class Trainer(ABC):
         """
         return None
 
+    def require_installed(self) -> None:  # noqa: B027 - most need no such packages
+        """Check that the packages which set-up brings on request only are here.
+
+        Raises:
+            BadInput: They are not; the message has the way out.
+        """
+
     def check(self, experiment: Experiment) -> None:
         """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
 
@@ -129,21 +142,23 @@ class Trainer(ABC):
             BadInput: Naming the field, the value and the rule.
         """
         self.check_search(experiment)
-        defaults = self.defaults(experiment.problem)
-        sections: dict[str, list[tuple[str, object]]] = {
-            "model.fixed": list(experiment.model.fixed.items()),
-            "model.untuned": list(experiment.model.untuned.items()),
-            "search.space": list(possible_values(experiment.search.space)),
-        }
-        for section, values in sections.items():
-            for name, value in values:
-                if name not in defaults:
-                    raise BadInput(
-                        f"{section}.{name}: {self.name} has no such parameter; {did_you_mean(name, defaults)}"
-                    )
-                rule = broken_rule(value, defaults[name])
-                if rule:
-                    raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+        self.check_given(given_parameters(experiment), experiment.problem)
+
+    def check_given(self, given: Sequence[Given], problem: Problem) -> None:
+        """Check parameters by name and type.
+
+        Raises:
+            BadInput: Naming the field, the value and the rule.
+        """
+        self.check_types(given, self.defaults(problem))
+
+    def check_types(self, given: Sequence[Given], known: Mapping[str, object]) -> None:
+        """Check parameters by those there are, with their defaults; see `check_given`."""
+        for section, name, value in given:
+            if name not in known:
+                raise BadInput(f"{section}.{name}: {self.name} has no such parameter; {did_you_mean(name, known)}")
+            if rule := broken_rule(value, known[name]):
+                raise BadInput(f"{section}.{name} = {value!r}: {rule}")
 
     def check_search(self, experiment: Experiment) -> None:
         """Check that the family can do what the search wants: run there, stop early.
@@ -259,6 +274,7 @@ class TaskTrainer(Trainer):
         threads: int,
         watched: Table | None = None,
         patience: int | None = None,
+        report: Report | None = None,
     ) -> Any:
         """Fit one model.
 
@@ -268,8 +284,9 @@ class TaskTrainer(Trainer):
             problem: What kind of model.
             seed: Makes the fit repeatable.
             threads: How many the fit may use.
-            watched: Rows of the same kind that early stopping looks at.
+            watched: Rows of the same kind that early stopping looks at, and reports are about.
             patience: So many rounds without gain on them end the fit.
+            report: Is told of each round, by a trainer that `reports`.
 
         Returns:
             An estimator with `predict` and, where the family has probabilities, `predict_proba`.
@@ -280,6 +297,13 @@ class TaskTrainer(Trainer):
 
     def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
         return estimator.fit(table.features, table.labels)
+
+    def load_library(self, threads: int) -> None:
+        """Import what a fit needs and importing the trainer did not, before the first fit of a process.
+
+        Args:
+            threads: How many each fit may use.
+        """
 
     def rounds(self, model: Any) -> int:
         """Return how many rounds of a fit with early stopping were worth it: all, if it did not stop."""
@@ -309,6 +333,16 @@ def unwrap(model: Any) -> Any:
     """Return the estimator within a vote of one, which is how a classifier learns what the data call the classes."""
     voters = getattr(model, "estimators_", [])
     return voters[0] if type(model).__name__ == "VotingClassifier" and len(voters) == 1 else model
+
+
+def given_parameters(experiment: Experiment) -> list[Given]:
+    """Return every parameter that the experiment gives."""
+    model, space = experiment.model, experiment.search.space
+    return [
+        *(("model.fixed", name, value) for name, value in model.fixed.items()),
+        *(("model.untuned", name, value) for name, value in model.untuned.items()),
+        *(("search.space", name, value) for name, value in possible_values(space)),
+    ]
 
 
 def broken_rule(value: object, default: object) -> str | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from retune.data.table import Table
@@ -20,8 +17,9 @@ from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.functions import require_allowed
 from retune.metrics import Problem
-from retune.space import Parameters, possible_values
-from retune.trainers.base import TaskTrainer, broken_rule, did_you_mean
+from retune.space import Parameters
+from retune.trainers._columns import prepare_columns
+from retune.trainers.base import TaskTrainer, broken_rule, did_you_mean, given_parameters
 
 _ESTIMATOR = "estimator"
 
@@ -44,7 +42,7 @@ class Sklearn(TaskTrainer):
     def check(self, experiment: Experiment) -> None:
         """Check that the estimators can be made, and that each parameter is one of theirs; see `Trainer`."""
         self.check_search(experiment)
-        sections = sections_of(experiment)
+        sections = given_parameters(experiment)
         paths = {str(value): where for where, name, value in sections if name == _ESTIMATOR}
         if _ESTIMATOR not in {*experiment.model.fixed, *experiment.searched}:
             raise BadInput(
@@ -79,18 +77,8 @@ class Sklearn(TaskTrainer):
         holey_sparse = sparse.issparse(table.features) and np.isnan(table.features.data).any()
         # Its trees know missing values in dense rows only.
         if not get_tags(estimator).input_tags.allow_nan or holey_sparse:
-            estimator = Pipeline([("prepare", _prepare(table)), ("estimator", estimator)])
+            estimator = Pipeline([("prepare", prepare_columns(table)), ("estimator", estimator)])
         return estimator.fit(table.features, table.labels)
-
-
-def sections_of(experiment: Experiment) -> list[tuple[str, str, object]]:
-    """Return every parameter that the experiment gives: section, name and value."""
-    model, space = experiment.model, experiment.search.space
-    return [
-        *(("model.fixed", name, value) for name, value in model.fixed.items()),
-        *(("model.untuned", name, value) for name, value in model.untuned.items()),
-        *(("search.space", name, value) for name, value in possible_values(space)),
-    ]
 
 
 def _make(path: str, field: str, problem: Problem) -> Any:
@@ -108,20 +96,6 @@ def _make(path: str, field: str, problem: Problem) -> Any:
             f"{field} = {path!r}: is a {kind or type(made).__name__}, but problem {problem} needs a {wanted}"
         )
     return made
-
-
-def _prepare(table: Table) -> ColumnTransformer:
-    width, dense = table.features.shape[1], not sparse.issparse(table.features)
-    numbers: Iterable[int] = [index for index in range(width) if index not in table.categories]
-    # A feature without any value in a fold is left as zeros: the width must not change.
-    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(with_mean=dense))
-    steps = [("numbers", scaled, numbers)]
-    if table.categories:
-        indicators = OneHotEncoder(handle_unknown="ignore")
-        if not dense:
-            indicators = make_pipeline(FunctionTransformer(sparse.csr_matrix.toarray), indicators)
-        steps.append(("categories", indicators, list(table.categories)))
-    return ColumnTransformer(steps)
 
 
 TRAINER = Sklearn()

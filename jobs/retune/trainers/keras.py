@@ -1,0 +1,170 @@
+"""Dense networks for tables by Keras, with TensorFlow below: an extra, imported by the first fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from inspect import Parameter, signature
+from typing import Any
+
+from pyspark.sql import SparkSession
+from threadpoolctl import threadpool_limits
+
+from retune.data.table import Table
+from retune.distributions import Distribution
+from retune.errors import BadInput
+from retune.functions import load_function
+from retune.metrics import Problem
+from retune.space import Parameters
+from retune.trainers.base import Given, Report, TaskTrainer, broken_rule
+
+# https://keras.io/api/layers/activations and https://keras.io/api/optimizers: names are checked without Keras.
+ACTIVATIONS = (
+    *("celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_tanh", "leaky_relu", "linear", "mish", "relu"),
+    *("relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "swish", "tanh"),
+)
+OPTIMIZERS = (
+    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam"),
+    *("rmsprop", "sgd"),
+)
+# `units` may be a list as well, so its default, 64, would be a wrong type to hold to.
+_NETWORK: dict[str, object] = {"layers": 2, "units": None, "activation": "relu", "dropout": 0.0}
+_TRAINING: dict[str, object] = {
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "batch_size": 32,
+    "epochs": 50,
+    "builder": "",
+}
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "layers": ("must be 0 or more", lambda value: value >= 0),
+    "units": ("must be greater than 0", lambda value: value > 0),
+    "dropout": ("must be at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "learning_rate": ("must be greater than 0", lambda value: value > 0),
+    "batch_size": ("must be greater than 0", lambda value: value > 0),
+    "epochs": ("must be greater than 0", lambda value: value > 0),
+}
+_NAMES = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS}
+
+
+def _tensorflow_package() -> str:
+    """Return which package TensorFlow came in: without code for GPUs, it is another."""
+    try:
+        version("tensorflow-cpu")
+    except PackageNotFoundError:
+        return "tensorflow"
+    return "tensorflow-cpu"
+
+
+class Keras(TaskTrainer):
+    """Hidden layers as `layers` and `units` say, or a network of the user's own by `builder`."""
+
+    name = "keras"
+    mlflow_flavor = "keras"
+    requirements = ("mlflow", "scikit-learn", "keras", _tensorflow_package(), "numpy", "pandas")
+    rounds_parameter = "epochs"
+    reports = True
+
+    def require_installed(self) -> None:
+        """Check that TensorFlow and Keras are here; see `Trainer`."""
+        if find_spec("tensorflow") is None or find_spec("keras") is None:
+            raise BadInput("model.trainer = 'keras': TensorFlow is not installed; make setup-keras")
+
+    def require(self, spark: SparkSession) -> None:
+        """Check that TensorFlow and Keras are on the driver; see `Trainer`."""
+        self.require_installed()
+
+    def defaults(self, problem: Problem) -> Mapping[str, object]:
+        """Return the parameters of a network that retune builds; `check_given` knows those of a builder."""
+        return {**_NETWORK, **_TRAINING}
+
+    def check_given(self, given: Sequence[Given], problem: Problem) -> None:
+        """Check names, types and ranges, and that builders are there and allowed; see `Trainer`."""
+        builders = [(section, str(value)) for section, name, value in given if name == "builder" and value]
+        ours = _TRAINING if builders else {**_NETWORK, **_TRAINING}
+        known = dict(ours)
+        for section, path in builders:
+            self.require_installed()
+            _network_module()  # before a module of the user's imports Keras with another library below
+            known |= _own(load_function(f"{section}.builder", path))
+        self.check_types(given, known)
+        for section, name, value in given:
+            if name in ours and (rule := _broken_rule(name, value)):
+                raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+
+    def load_library(self, threads: int) -> None:
+        """Import TensorFlow, which takes seconds, and hold it to so many threads; see `TaskTrainer`."""
+        _network_module().hold_to(threads)
+
+    def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
+        """Return the network's recipe, which `fit` follows; see `TaskTrainer`."""
+        network, given = _network_module(), {**_NETWORK, **_TRAINING, **parameters}
+        if given["builder"]:
+            function = load_function("builder", str(given["builder"]))
+            build = partial(function, **{name: parameters[name] for name in _own(function) if name in parameters})
+        else:
+            build = partial(network.build_dense, **{name: given[name] for name in _NETWORK})
+        training = {name: given[name] for name in _TRAINING if name != "builder"}
+        return network.Recipe(build, problem, seed, threads, **training)
+
+    def fit(
+        self,
+        table: Table,
+        parameters: Parameters,
+        problem: Problem,
+        seed: int,
+        threads: int,
+        watched: Table | None = None,
+        patience: int | None = None,
+        report: Report | None = None,
+    ) -> Any:
+        """Fit a network and what prepares its inputs; see `TaskTrainer`.
+
+        Raises:
+            ArithmeticError: The loss is no finite number any more.
+        """
+        with threadpool_limits(limits=threads):
+            return self.estimator(parameters, problem, seed, threads).fit(table, watched, patience, report)
+
+    def rounds(self, model: Any) -> int:
+        """Return the epoch whose weights the model has, counted from 1; see `TaskTrainer`."""
+        return int(model.epochs_)
+
+
+def _network_module() -> Any:
+    # Keras could stand on another library as well, by its own configuration.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # TensorFlow tells of its build and of each graph; what goes wrong is an exception besides.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return import_module("retune.trainers._keras_network")
+
+
+def _own(builder: Callable[..., Any]) -> dict[str, object]:
+    """Return the parameters that a builder takes from the experiment, with their defaults."""
+    taken = signature(builder).parameters.values()
+    return {each.name: None if each.default is Parameter.empty else each.default
+            for each in taken if each.name not in ("inputs", "outputs")}  # fmt: skip
+
+
+def _broken_rule(name: str, value: object) -> str | None:
+    if name == "units" and isinstance(value, list):
+        whole = all(isinstance(each, int) and each > 0 for each in value)
+        return None if value and whole else "must be whole numbers greater than 0, one for each hidden layer"
+    if name == "units" and (wrong := broken_rule(value, 64)):
+        return wrong
+    if name in _NAMES and value not in _NAMES[name]:
+        return f"must be one of {', '.join(_NAMES[name])}"
+    if name not in _RANGES or (name == "units" and value is None):
+        return None
+    rule, fine = _RANGES[name]
+    # A normal distribution has no ends; what it draws is up to the fit.
+    drawn = isinstance(value, Distribution)
+    ends: list[Any] = [getattr(value, end) for end in ("low", "high") if hasattr(value, end)] if drawn else [value]
+    return None if value is not None and all(fine(end) for end in ends) else rule
+
+
+TRAINER = Keras()
