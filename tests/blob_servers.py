@@ -56,7 +56,12 @@ def web_server(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def send_head(self) -> Any:
-            """Below /private, only for who gives a name and a password; as curl -u me:of-web does."""
+            """Below /private, only for who is me:of-web; /elsewhere?URL sends to that."""
+            if self.path.startswith("/elsewhere?"):
+                self.send_response(302)
+                self.send_header("Location", self.path.partition("?")[2])
+                self.end_headers()
+                return None
             if self.path.startswith("/private") and self.headers.get("Authorization") != "Basic bWU6b2Ytd2Vi":
                 self.send_error(401)
                 return None

@@ -30,7 +30,7 @@ def read_tables(folder: Path) -> Tables:
 def make_set(name: str, tables: Tables) -> pd.DataFrame:
     """Return one set's values: a row for each device that has any, a column for each name, such as `app:123`."""
     if name == "phone":
-        phone = tables["phone_brand_device_model"].sort_values(["phone_brand", "device_model"], na_position="first")
+        phone = tables["phone_brand_device_model"].sort_values(["phone_brand", "device_model"], na_position="last")
         phone = _of_rows(phone.drop_duplicates("device_id"), tables).set_index("device_id")
         brand, model = phone["phone_brand"].dropna(), phone["device_model"].dropna()
         made = [pd.get_dummies(brand, prefix="brand", prefix_sep=":"), pd.get_dummies(model, prefix="model", prefix_sep=":")]  # fmt: skip  # noqa: E501

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from retune.errors import BadInput
 
@@ -37,18 +38,19 @@ class Connection:
 
     def hide_secrets(self, text: str) -> str:
         """Return `text` without any secret of this connection, in whatever spelling."""
-        for secret in sorted(set(self._secrets()), key=len, reverse=True):
-            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
+        spellings = {each for secret in self._secrets() for each in _spell(secret)}
+        for secret in sorted(spellings, key=len, reverse=True):
+            text = text.replace(secret, "***")
         return text
 
     def _secrets(self) -> Iterator[str]:
         given = {name: value for name, value in self.extra.items() if name not in _HARMLESS}
         for whole in [self.password, *_texts(given)]:
             # The parts of a connection string, of a signature, of lines of a key.
-            parts = whole.replace("&", ";").replace("\n", ";").split(";")
+            parts = re.split(r"[&;?\s]", whole)
             for part in [whole, *parts, *(part.partition("=")[2] for part in parts)]:
-                if len(part.strip()) >= _SHORTEST_SECRET and not part.startswith(("http://", "https://")):
-                    yield part.strip()
+                if len(part) >= _SHORTEST_SECRET and not part.startswith(("http", "core.windows.net")):
+                    yield part
 
 
 def read_connection(path: Path, name: str) -> Connection:
@@ -76,9 +78,19 @@ def read_connection(path: Path, name: str) -> Connection:
         ) from None
 
 
+def _spell(secret: str) -> set[str]:
+    """Return a secret as URLs and logs may have it."""
+    plain = unquote(secret)
+    forms = {secret, plain, secret.rstrip("="), quote(plain), quote(plain, safe="")}
+    return {form for form in {*forms, *(re.sub("%..", lambda at: at[0].lower(), form) for form in forms)} if form}
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
             yield from _texts(each)
     elif isinstance(value, str):
         yield value

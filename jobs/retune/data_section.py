@@ -14,7 +14,10 @@ ColumnType = Literal["bigint", "double", "string", "boolean", "timestamp", "date
 ROWS = "data"
 """What the only table is called, where there is no more than one."""
 
-_SECRET_IN_URL = re.compile(r"(?i)^\w+://[^/]*@|[?&](sig|signature|password|token|key|x-amz-signature)=")
+_SECRET_IN_URL = re.compile(
+    r"(?i)^\w+://[^/]*:[^/]*@|^https?://[^/]*@"
+    r"|[?&](sig|signature|password|code|(access_|api_|api)?(key|token)|x-amz-(signature|security-token))="
+)
 
 
 class SklearnData(Section):
@@ -58,6 +61,14 @@ class StoredData(Section):
         if self.tables is not None and self.types:
             raise cross_error("data.types", None, "is for path; of many tables, features.pipeline knows the types")
         return self
+
+    @field_validator("path", "tables")
+    @classmethod
+    def _check_secrets(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for path in [value] if isinstance(value, str) else (value or {}).values():
+            if _SECRET_IN_URL.search(path):
+                raise ValueError("must not hold a password, key or token; put it into an Airflow connection")
+        return value
 
     @property
     def paths(self) -> dict[str, str]:
@@ -117,6 +128,16 @@ class BlobData(StoredData):
                     raise cross_error(f"data.{name}", data[name], f"is not that of data.path, {value}; leave it out")
             return {**data, **match.groupdict()}
         return data
+
+    @model_validator(mode="after")
+    def _check_paths(self) -> BlobData:
+        for name, path in self.paths.items() if self.root else ():
+            if "://" in path:
+                raise cross_error(
+                    "data.path" if self.tables is None else f"data.tables.{name}", path,
+                    "must be a path within what the other fields name; or, for data.path, a URI of this source's form",
+                )  # fmt: skip
+        return self
 
     @property
     def root(self) -> str:
@@ -189,8 +210,6 @@ class HttpData(BlobData):
         for url in [value] if isinstance(value, str) else (value or {}).values():
             if not url.startswith(("http://", "https://")):
                 raise ValueError("must be a URL, http:// or https://, for source http")
-            if _SECRET_IN_URL.search(url):
-                raise ValueError("must not hold a password, key or token; put it into an Airflow connection")
         return value
 
 

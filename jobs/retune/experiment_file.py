@@ -15,7 +15,9 @@ from yaml.reader import ReaderError
 
 from retune.errors import BadInput
 from retune.experiment import Experiment, TriggerParams
+from retune.settings import without_password
 
+_SECRET_FIELD = re.compile(r"(?i)key|secret|password|token|sas|credential|connection_string")
 _HAS_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
@@ -245,7 +247,9 @@ def _problems(error: ValidationError, root: yaml.MappingNode | None) -> list[Pro
         field = ".".join(str(part) for part in known)
         kinds.setdefault(field, []).append(item["type"])
         rule = _type_rule(kinds[field]) or _rule(item["type"], item["msg"], context)
-        shown = None if value is None or isinstance(value, Mapping) else repr(value)
+        shown = None if value is None or isinstance(value, Mapping) else without_password(repr(value))
+        if shown and item["type"] == "extra_forbidden" and _SECRET_FIELD.search(str(location[-1])):
+            shown = "***"  # a credential that went astray, and Airflow would show it to everybody
         problems[field] = Problem(line, field, shown, rule)
     return list(problems.values())
 

@@ -28,8 +28,8 @@ def offered(connection: Any) -> Iterator[Path]:
     finally:
         # A writer waits for a reader; one that nobody came to read from is let go.
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        writer.join()
         os.close(reader)
+        writer.join()
         shutil.rmtree(folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,9 +22,12 @@ _pandas_assertions.assertPandasOnSparkEqual = None  # type: ignore[attr-defined]
 sys.modules["pyspark.testing.pandasutils"] = _pandas_assertions
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """SynapseML's jars come from the spark-defaults.conf in SPARK_CONF_DIR."""
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+    """One session for all modules, unless a job that ran in this very process has stopped it in between.
+
+    SynapseML's jars come from the spark-defaults.conf in SPARK_CONF_DIR.
+    """
     session = (
         SparkSession.builder.master("local[2]")
         .appName("tests")
@@ -37,8 +40,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("OFF")  # tests of failures would fill pages with stack traces
-    yield session
-    session.stop()
+    return session
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +76,7 @@ def write_csv(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def numbered(spark: SparkSession) -> DataFrame:
     """1,000 rows: `id` (0 to 999), `x` (double), `color` (three values and null), `group` (50 values), `y`."""
     color = F.element_at(F.array(*map(F.lit, ("red", "green", "blue")), F.lit(None)), (F.col("id") % 4 + 1).cast("int"))

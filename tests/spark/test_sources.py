@@ -250,6 +250,12 @@ def test_rows_whose_types_do_not_parse_are_set_aside_as_they_are(spark, write_cs
     ]
 
 
+def test_a_row_with_more_or_fewer_fields_than_the_header_is_bad(spark, write_csv):
+    table = read_table(spark, write_csv("a,y\n1,2\n3\n4,5,6\n\n7,8\n"), {"a": "bigint", "y": "bigint"})
+    assert [tuple(row) for row in table.rows.collect()] == [(1, 2), (7, 8)]
+    assert bad_rows(table) == ["3", "4,5,6"]
+
+
 def test_keys_of_one_table_of_many_stay_whole_numbers(spark, write_csv):
     path = write_csv("id,y\n-1221079188409351161,1\n,2\n")
     data = FileData.model_validate({"source": "file", "tables": {"events": path}, "target": "y"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from blob_servers import web_server
@@ -59,7 +61,7 @@ def test_a_blob_is_fetched_once_for_each_of_its_versions(build_staging, served):
     folder, _, requests = served
     staged = [build_staging().stage(table)[0] for table in TABLES]
     assert [text_of(each.uri) for each in staged] == ["x,y\n1,2\n", "e\n1\n"]
-    assert [each.uri.rsplit("/", 1)[1] for each in staged] == ["rows.csv", "events.csv"]
+    assert [each.uri.rsplit("/", 1)[1] for each in staged] == ["blob.csv", "blob.csv"]
     assert bodies(requests) == ["/rows.csv", "/events.csv.zip"]
     again = [build_staging().stage(table)[0] for table in TABLES]
     assert again == [replace(each, fetched=False) for each in staged]
@@ -70,6 +72,30 @@ def test_a_blob_is_fetched_once_for_each_of_its_versions(build_staging, served):
     assert changed.fetched
     assert text_of(changed.uri) == "x,y\n1,2\n3,4\n"
     assert text_of(staged[0].uri) == "x,y\n1,2\n"
+
+
+@pytest.mark.parametrize("name", ["w[1].csv", "{b}.csv", "_h.csv", "co:lon.csv", "a b.csv"])
+def test_spark_reads_a_blob_of_any_name(spark, served, tmp_path, name):
+    folder, url, _ = served
+    (folder / name).write_text("x,y\n1,2\n")
+    data = HttpData.model_validate({"source": "http", "path": f"{url}/{quote(name)}", "target": "y"})
+    staging = Staging(spark, Store(data, None), "here", f"file://{tmp_path}/kept", f"file://{tmp_path}/passing")
+    (staged,) = staging.stage("data")
+    assert spark.read.csv(staged.uri, header=True).count() == 1
+
+
+def test_a_blob_that_changes_while_it_is_read_does_not_count(build_staging, served, monkeypatch, tmp_path):
+    fetch = Store.fetch
+
+    def overtaken(self: Store, table: str, blob, target: Path) -> None:
+        (served[0] / "rows.csv").write_text("x,y\n3,4\n")
+        os.utime(served[0] / "rows.csv", (1, 1))
+        fetch(self, table, blob, target)
+
+    monkeypatch.setattr(Store, "fetch", overtaken)
+    with pytest.raises(RetuneError, match=r"rows: .*rows.csv changed while it was read; try again"):
+        build_staging().stage("rows")
+    assert [path for path in tmp_path.glob("kept/**/*") if path.is_file()] == []
 
 
 def test_half_a_download_never_counts(build_staging, monkeypatch, tmp_path):

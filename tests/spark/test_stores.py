@@ -194,3 +194,26 @@ def test_a_web_server_is_told_user_and_password(web):
     assert len(store.find("data")) == 1
     with pytest.raises(BadInput, match="the credential of connection 'blobs' is refused"):
         web.store("private/rows.csv", Connection(login="me", password="not-of-web")).find("data")
+
+
+def test_a_credential_does_not_follow_to_another_server(web, tmp_path):
+    with web_server(tmp_path) as (elsewhere, requests):
+        target = f"/elsewhere?{elsewhere}/rows.csv"
+        (tmp_path / "rows.csv").write_text("x,y\n")
+        with pytest.raises(BadInput, match="sends to another one"):
+            web.store(target.lstrip("/"), Connection(extra={"X-Api-Key": "of-web"})).find("data")
+        assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("server", "connection"),
+    [
+        ("azure", Connection(extra={"connection_string": "nothing of the kind"})),
+        ("azure", Connection(extra={"storage_key": ACCOUNT_KEY})),
+    ],
+    indirect=["server"],
+)
+def test_a_connection_of_another_form_is_bad_input_and_not_shown(server, connection):
+    with pytest.raises(BadInput, match=r"^data.connection") as told:
+        server.store(connection=connection).find("data")
+    assert ACCOUNT_KEY not in str(told.value)

@@ -281,6 +281,14 @@ def test_a_duration_has_a_unit_or_is_in_seconds(text, seconds):
     assert TriggerParams(timeout=text).timeout == seconds
 
 
+def test_a_secret_that_went_astray_is_not_shown(tmp_path):
+    for line in ("account_key: canary", "path: https://me:canary@host/a.csv", "path: https://host/a.csv?sig=canary"):
+        text = GOOD.replace("source: file", "source: http").replace("path: data/flights.csv", line)
+        with pytest.raises(ExperimentError) as told:
+            read_experiment(write_experiment(tmp_path, text))
+        assert "canary" not in str(told.value)
+
+
 def test_params_override_the_file(tmp_path):
     path = write_experiment(tmp_path)
     params = parse_params('{"max_trials": 3, "timeout": "1h", "seed": 7, "data_path": "hdfs://name/new"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -67,16 +68,19 @@ def _read(spark: SparkSession, uris: list[str], kind: str, typed: bool) -> DataF
 
 
 def _read_csv(spark: SparkSession, uris: list[str], typed: bool) -> DataFrame:
-    rows = spark.read.csv(
-        uris,
-        header=True,
-        inferSchema=not typed,
-        escape='"',
-        ignoreLeadingWhiteSpace=True,
-        ignoreTrailingWhiteSpace=True,
-        multiLine=True,  # a line break inside quotes would tear its row apart; the price is one task a file
-    )
-    return _null_missing(rows) if typed else _retype_strings(rows)
+    options: dict[str, Any] = {
+        "header": True,
+        "escape": '"',
+        "ignoreLeadingWhiteSpace": True,
+        "ignoreTrailingWhiteSpace": True,
+        "multiLine": True,  # a line break inside quotes would tear its row apart; the price is one task a file
+    }
+    if not typed:
+        return _retype_strings(spark.read.csv(uris, inferSchema=True, **options))
+    names = spark.read.csv(uris, **options).columns
+    # A row with more or fewer fields than the header is bad too, which Spark tells where it is given a schema.
+    schema = T.StructType([T.StructField(name, T.StringType()) for name in [*names, BAD]])
+    return _null_missing(spark.read.csv(uris, schema=schema, columnNameOfCorruptRecord=BAD, **options))
 
 
 def _read_json(spark: SparkSession, uris: list[str], typed: bool) -> DataFrame:
@@ -103,7 +107,7 @@ def _cast(rows: DataFrame, types: Mapping[str, str], field: str) -> DataFrame:
 
 
 def _null_missing(rows: DataFrame) -> DataFrame:
-    strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType)]
+    strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType) and f.name != BAD]
     return rows.withColumns({n: F.when(~F.col(quote(n)).isin(*MISSING), F.col(quote(n))) for n in strings})
 
 

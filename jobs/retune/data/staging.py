@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 import tempfile
 import zipfile
@@ -21,7 +22,7 @@ from uuid import uuid4
 from pyspark.sql import SparkSession
 
 from retune.data.stores import Blob, Store
-from retune.errors import BadInput
+from retune.errors import BadInput, RetuneError
 from retune.spark import copy_from_local
 
 log = logging.getLogger(__name__)
@@ -71,12 +72,16 @@ class Staging:
         with tempfile.TemporaryDirectory(prefix="retune-blob-") as folder:
             local = Path(folder) / _file_name(blob.name)
             self._store.fetch(table, blob, local)
+            if self._store.version(table, blob) != blob.version:
+                raise RetuneError(f"{table}: {blob.name} changed while it was read; try again")
             _move_in(self._spark, unpack(local, f"{table}: {blob.name}"), uri)
         return Staged(blob, uri, fetched=True)
 
     def _uri_of(self, blob: Blob) -> str:
         digest = hashlib.sha256(f"{self._where}|{blob.name}|{blob.version}|{blob.size}".encode()).hexdigest()[:32]
-        return f"{self._kept if blob.version else self._passing}/{digest}/{_file_name(blob.name).removesuffix('.zip')}"
+        # A store takes names that Hadoop does not, or takes for a glob or for hidden; only the ending matters here.
+        ending = re.search(r"(\.\w+){0,2}$", _file_name(blob.name).removesuffix(".zip"))
+        return f"{self._kept if blob.version else self._passing}/{digest}/blob{ending[0] if ending else ''}"
 
 
 def unpack(path: Path, name: str) -> Path:

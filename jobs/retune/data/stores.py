@@ -6,6 +6,7 @@ web pages, event logs and executors show; see docs/decisions/0018.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from retune.errors import BadInput, RetuneError, root_cause
 
 _PROTOCOLS = {"azure_blob": "az", "s3": "s3", "gcs": "gs", "http": "http"}
 # What the stores' libraries say when they do not know who is asking, or do not let him.
-_REFUSALS = (
-    *("authenticat", "authoriz", "accessdenied", "access denied", "forbidden", "signature", "invalidaccesskeyid"),
-    *("credential", "signing", "401", "403", "public access is not permitted"),
+_REFUSALS = re.compile(
+    r"(?i)authenticat|authoriz|access ?denied|forbidden|signature|invalidaccesskeyid|credential|signing|\b40[13]\b"
+    r"|public access is not permitted"
 )
 
 
@@ -48,11 +49,15 @@ class Store:
 
     def __init__(self, data: BlobData, connection: Connection | None) -> None:
         self._data, self._connection = data, connection or Connection()
-        with self._errors(data.where):
-            options = store_options(data, connection)
-            # fsspec keeps file systems, and what they listed, for whoever asks with the same options.
-            own = {"skip_instance_cache": True, "use_listings_cache": False}
-            self._files = fsspec.filesystem(_PROTOCOLS[data.source], **own, **options)
+        # fsspec keeps file systems, and what they listed, for whoever asks with the same options.
+        own = {"skip_instance_cache": True, "use_listings_cache": False}
+        try:
+            self._files = fsspec.filesystem(_PROTOCOLS[data.source], **own, **store_options(data, connection))
+        except BadInput:
+            raise
+        except Exception as error:  # nobody was asked yet, so it is the form of a credential that is wrong
+            reason = self._connection.hide_secrets(f"{type(error).__name__}: {error}")[:300]
+            raise BadInput(f"data.connection = {data.connection!r}: cannot be used ({reason})") from None
 
     def find(self, table: str) -> list[Blob]:
         """Return the blobs of a table, by name: one, those of a folder, or those that match a glob.
@@ -82,9 +87,14 @@ class Store:
         if blob.size is not None and came != blob.size:
             raise RetuneError(f"{self._data.field(table)}: {came} of {blob.size} bytes of {blob.name} came; try again")
 
+    def version(self, table: str, blob: Blob) -> str | None:
+        """Return the version that a blob has now."""
+        with self._errors(self._data.field(table)):
+            return _blob(blob.name, self._files.info(blob.name)).version
+
     def _list(self, path: str) -> dict[str, dict[str, Any]]:
         if self._data.source != "http" and any(sign in path for sign in "*?["):
-            return {n: d for n, d in self._files.glob(path, detail=True).items() if d["type"] == "file"}
+            return _shown({n: d for n, d in self._files.glob(path, detail=True).items() if d["type"] == "file"})
         # Not `isfile`, which takes any error for a no.
         try:
             details = self._files.info(path)
@@ -95,9 +105,7 @@ class Store:
             return {}
         if details["type"] == "file":
             return {path: details}
-        below = self._files.find(path, detail=True)
-        # As Spark and Hadoop do: names like _SUCCESS are of the writer's own business.
-        return {n: d for n, d in below.items() if not n.rsplit("/", 1)[-1].startswith(("_", ".")) and d["size"]}
+        return _shown(self._files.find(path, detail=True))
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -111,12 +119,17 @@ class Store:
             reason = " ".join(text.split())[:300]
             if isinstance(error, FileNotFoundError) or any(sign in text.lower() for sign in ("notfound", "nosuch")):
                 raise BadInput(f"{what}: is not there ({reason})") from None
-            if isinstance(error, PermissionError) or any(sign in text.lower() for sign in _REFUSALS):
+            if isinstance(error, PermissionError) or _REFUSALS.search(text):
                 name = self._data.connection
                 who = f"the credential of connection {name!r}" if name else "whoever this machine is"
                 way_out = "check its key or token, and when that expires" if name else "name one in data.connection"
                 raise BadInput(f"{what}: {who} is refused; {way_out} ({reason})") from None
             raise RetuneError(f"{what}: cannot be read from its store ({reason})") from None
+
+
+def _shown(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Leave out what Spark and Hadoop do, such as _SUCCESS, and the empty blobs that stand for folders."""
+    return {n: d for n, d in found.items() if not n.rsplit("/", 1)[-1].startswith(("_", ".")) and d["size"]}
 
 
 def _blob(name: str, details: dict[str, Any]) -> Blob:

@@ -144,8 +144,9 @@ def _long(counts: DataFrame, bag: str, name: Column, count: Column | None = None
 
 
 def _one_phone_each(tables: Mapping[str, DataFrame]) -> DataFrame:
-    """Return one phone a device: of several the first by brand and model, so that it hangs on no order."""
-    phone = F.struct("phone_brand", "device_model")
+    """Return one phone a device: of several the first by brand and model, unknown ones last: on no order."""
+    columns = ("phone_brand", "device_model")
+    phone = F.struct(*[part for name in columns for part in (F.isnull(name).alias(f"no {name}"), F.col(name))])
     found = tables[_PHONES].groupBy("device_id").agg(
         F.count("*").alias("rows"), F.min(phone).alias("first"), F.max(phone).alias("last")
     )  # fmt: skip
@@ -156,7 +157,9 @@ def _one_phone_each(tables: Mapping[str, DataFrame]) -> DataFrame:
     if twice["all"]:
         message = "%s: %d devices are there more than once, %d of them with different phones; the first by name counts"
         log.warning(message, _PHONES, twice["all"], twice["other"])
-    return found.join(tables[ROWS_TABLE], "device_id", "left_semi").select("device_id", "first.*")
+    return found.join(tables[ROWS_TABLE], "device_id", "left_semi").select(
+        "device_id", *[f"first.{name}" for name in columns]
+    )
 
 
 def _events(tables: Mapping[str, DataFrame]) -> DataFrame:
