@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from importlib.util import find_spec
+from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 from flights import write_flights
 from jobs.conftest import ROOT
@@ -82,6 +86,45 @@ def test_where_every_setting_fails_the_parent_fails(tracked):
     (parent,) = tracked.search_runs(["0"], "tags.`retune.stage` = 'search'")
     assert parent.info.status == "FAILED"
     assert "best_run" not in parent.data.tags
+
+
+ENDED = """
+import sys
+from pathlib import Path
+from retune.project import command, search as project_search
+project_search._PROJECT = Path(sys.argv.pop(1))
+project_search.load_trainer("keras").__class__.require_installed = lambda self: None  # the child needs none either
+sys.exit(command.main("search"))
+"""
+SLOW = """
+import os, time, mlflow
+with mlflow.start_run():
+    open("train.pid", "w").write(str(os.getpid()))
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_search_that_is_ended_takes_its_child_along_and_leaves_no_run_running(tracked, tmp_path, number):
+    (tmp_path / "train.py").write_text(SLOW)
+    experiment = tmp_path / "wine_keras.yaml"
+    experiment.write_text(Path(WINE).read_text())
+    command = [sys.executable, "-c", ENDED, str(tmp_path), "--experiment", str(experiment)]
+    search = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pid = wait_for(tmp_path / "train.pid", search)
+    search.send_signal(number)
+    assert search.wait(60) == 128 + number
+    assert not psutil.pid_exists(pid)
+    assert {run.info.status for run in tracked.search_runs(["0"])} <= {"FAILED", "KILLED"}
+
+
+def wait_for(path, process):
+    for _ in range(1200):
+        if path.exists() and (text := path.read_text()):
+            return int(text)
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    raise AssertionError("the child did not start")
 
 
 def run_project(tmp_path, entry_point, **parameters):

@@ -60,6 +60,10 @@ def _require_simple(experiment: Experiment) -> None:
         (search.trial_timeout is not None, "search.trial_timeout", search.trial_timeout, "leave it out"),
         (search.warm_start is not None, "search.warm_start", "given", "leave it out"),
         (search.points_to_evaluate == "champion", "search.points_to_evaluate", "champion", "give settings"),
+        (search.autolog, "search.autolog", True, "leave it out: train always does"),
+        (search.log_models != "best", "search.log_models", search.log_models, "leave it out"),
+        (search.parallel_trials not in (None, 1), "search.parallel_trials", search.parallel_trials, "leave it out"),
+        (bool(search.constraints), "search.constraints", search.constraints, "leave them out"),
         (features.pipeline != "tabular", "features.pipeline", features.pipeline, "use tabular"),
         (isinstance(features, TabularFeatures) and bool(features.cast), "features.cast", "given", "prepare the data"),
     ]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
+
+import psutil
 
 from retune.job import exit_code_of, set_up_logging
+
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(name: str) -> int:
@@ -15,4 +21,15 @@ def main(name: str) -> int:
         0, or the exit code of what went wrong (see `retune.errors`).
     """
     set_up_logging()
+    for number in _ENDS:
+        signal.signal(number, _end)
     return exit_code_of(name, lambda: import_module(f"retune.project.{name}").run(sys.argv[1:]))
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End the processes below, and let whoever holds a run end it; MLflow, ended by Ctrl-C, sends a second signal."""
+    for each in _ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    for child in psutil.Process().children(recursive=True):
+        child.terminate()
+    raise SystemExit(128 + number)

@@ -19,6 +19,7 @@ from retune.handoff import Stage
 from retune.metrics import metrics_for
 from retune.placements.objective import ROUNDS
 from retune.project.asked import build_parser, read_asked
+from retune.project.rows import read_rows
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
 from retune.search.plan import Result
@@ -45,17 +46,19 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--max_runs", type=parse_value, help="settings in all")
     parser.add_argument("--epochs", type=parse_value, help="of each fit, at most")
     parser.add_argument("--metric", default="", help="what is optimised, on the validation rows")
-    parser.add_argument("--algo", default="", help="tpe, rand or anneal")
+    parser.add_argument("--algo", default="", help="of Hyperopt: tpe, rand or anneal")
     args = parser.parse_args(argv)
     changes = {"search.max_trials": args.max_runs, "search.metric": args.metric, "model.fixed.epochs": args.epochs}
     if args.algo:
         of_file = read_asked(args, changes).search
-        own = of_file.algorithm_settings if args.algo == of_file.algorithm_name else {}
-        changes |= {"search.algorithm": args.algo, "search.algorithm_settings": own}
+        same = (of_file.engine, of_file.algorithm_name) == ("hyperopt", args.algo)
+        own = of_file.algorithm_settings if same else {}
+        changes |= {"search.engine": "hyperopt", "search.algorithm": args.algo, "search.algorithm_settings": own}
     experiment = read_asked(args, changes)
     trainer = load_trainer(experiment.model.trainer)
     trainer.require_installed()
     trainer.check(experiment)
+    read_rows(experiment)  # or every child would find out for itself what is wrong with the data
     child = {name: getattr(args, name) for name in ("data", "target", "problem")}
     search(connect(), experiment, {"experiment": str(Path(args.experiment).resolve()), **child})
 
