@@ -56,6 +56,14 @@ class Jobs:
         self.runs[stage] = output.rsplit("done: run ", 1)[1].split()[0]
         return output
 
+    def run_all(self, experiment: Path) -> Jobs:
+        """Run all five jobs, one after the other."""
+        upstream = ["--experiment", str(experiment)]
+        for stage in ("ingest", "featurize", "tune", "retrain", "evaluate"):
+            self.run(stage, *upstream)
+            upstream = ["--upstream-run-id", self.runs[stage]]
+        return self
+
     def tags(self, stage: str) -> dict[str, str]:
         return dict(self.client.get_run(self.runs[stage]).data.tags)
 

@@ -31,12 +31,7 @@ search:
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
-    jobs = Jobs(folder / "home")
-    upstream = ["--experiment", str(write_experiment(folder, MODEL))]
-    for stage in ("ingest", "featurize", "tune", "retrain", "evaluate"):
-        jobs.run(stage, *upstream)
-        upstream = ["--upstream-run-id", jobs.runs[stage]]
-    return jobs
+    return Jobs(folder / "home").run_all(write_experiment(folder, MODEL))
 
 
 def test_each_trial_has_its_losses_by_epoch(networks):

@@ -71,12 +71,7 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     made = [sys.executable, str(ROOT / "local" / "talkingdata.py"), "--rows", "1500", "--folder", str(folder)]
     subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
     (folder / "talkingdata.yaml").write_text(EXPERIMENT)
-    jobs = Jobs(folder / "home")
-    upstream = ["--experiment", str(folder / "talkingdata.yaml")]
-    for stage in ("ingest", "featurize", "tune", "retrain", "evaluate"):
-        jobs.run(stage, *upstream)
-        upstream = ["--upstream-run-id", jobs.runs[stage]]
-    return jobs
+    return Jobs(folder / "home").run_all(folder / "talkingdata.yaml")
 
 
 def test_the_tuned_model_is_better_than_the_class_prior_and_the_untuned_one(talking):

@@ -69,12 +69,7 @@ def write_experiment(folder, model):
 @pytest.fixture(scope="module")
 def task_chain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task chain")
-    jobs = Jobs(folder / "home")
-    upstream = ["--experiment", str(write_experiment(folder, MODEL))]
-    for stage in ("ingest", "featurize", "tune", "retrain", "evaluate"):
-        jobs.run(stage, *upstream)
-        upstream = ["--upstream-run-id", jobs.runs[stage]]
-    return jobs
+    return Jobs(folder / "home").run_all(write_experiment(folder, MODEL))
 
 
 def runs_of(jobs, stage):

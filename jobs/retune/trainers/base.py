@@ -293,9 +293,11 @@ class TaskTrainer(Trainer):
         """
         # Some estimators ask nobody how many threads they may use, and take those of the whole machine.
         with threadpool_limits(limits=threads):
-            return self._fit(self.estimator(parameters, problem, seed, threads), table, watched, patience)
+            return self._fit(self.estimator(parameters, problem, seed, threads), table, watched, patience, report)
 
-    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+    def _fit(
+        self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
+    ) -> Any:
         return estimator.fit(table.features, table.labels)
 
     def load_library(self, threads: int) -> None:

@@ -12,7 +12,6 @@ from inspect import Parameter, signature
 from typing import Any
 
 from pyspark.sql import SparkSession
-from threadpoolctl import threadpool_limits
 
 from retune.data.table import Table
 from retune.distributions import Distribution
@@ -111,24 +110,11 @@ class Keras(TaskTrainer):
         training = {name: given[name] for name in _TRAINING if name != "builder"}
         return network.Recipe(build, problem, seed, threads, **training)
 
-    def fit(
-        self,
-        table: Table,
-        parameters: Parameters,
-        problem: Problem,
-        seed: int,
-        threads: int,
-        watched: Table | None = None,
-        patience: int | None = None,
-        report: Report | None = None,
+    def _fit(
+        self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
     ) -> Any:
-        """Fit a network and what prepares its inputs; see `TaskTrainer`.
-
-        Raises:
-            ArithmeticError: The loss is no finite number any more.
-        """
-        with threadpool_limits(limits=threads):
-            return self.estimator(parameters, problem, seed, threads).fit(table, watched, patience, report)
+        # What prepares the inputs is fitted with the network, by its recipe.
+        return estimator.fit(table, watched, patience, report)
 
     def rounds(self, model: Any) -> int:
         """Return the epoch whose weights the model has, counted from 1; see `TaskTrainer`."""

@@ -10,7 +10,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import FirstRounds, TaskTrainer, unwrap
+from retune.trainers.base import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
 
@@ -34,7 +34,9 @@ class LightGBM(TaskTrainer):
         given = {"random_state": seed % 2**31, "n_jobs": threads, "deterministic": True, "force_row_wise": True}
         return _kind(problem)(**{**given, "verbosity": -1, **parameters})
 
-    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+    def _fit(
+        self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
+    ) -> Any:
         further: dict[str, Any] = {"categorical_feature": list(table.categories)} if table.categories else {}
         if watched is not None and patience:
             further["eval_X"], further["eval_y"] = watched.features, watched.labels

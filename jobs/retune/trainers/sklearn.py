@@ -19,7 +19,7 @@ from retune.functions import require_allowed
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._columns import prepare_columns
-from retune.trainers.base import TaskTrainer, broken_rule, did_you_mean, given_parameters
+from retune.trainers.base import Report, TaskTrainer, broken_rule, did_you_mean, given_parameters
 
 _ESTIMATOR = "estimator"
 
@@ -73,7 +73,9 @@ class Sklearn(TaskTrainer):
         nested = {n: v for n in made.get_params() for last, v in own.items() if n.endswith(f"__{last}")}
         return made.set_params(**{**wanted, **nested, **rest})
 
-    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+    def _fit(
+        self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
+    ) -> Any:
         holey_sparse = sparse.issparse(table.features) and np.isnan(table.features.data).any()
         # Its trees know missing values in dense rows only.
         if not get_tags(estimator).input_tags.allow_nan or holey_sparse:

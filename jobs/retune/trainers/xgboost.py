@@ -13,7 +13,7 @@ from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._xgboost import PACKAGE
-from retune.trainers.base import FirstRounds, TaskTrainer, unwrap
+from retune.trainers.base import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
 
@@ -40,7 +40,9 @@ class XGBoost(TaskTrainer):
         """Return the estimator; see `TaskTrainer`."""
         return _kind(problem)(**{"random_state": seed % 2**31, "n_jobs": threads, "verbosity": 0, **parameters})
 
-    def _fit(self, estimator: Any, table: Table, watched: Table | None, patience: int | None) -> Any:
+    def _fit(
+        self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
+    ) -> Any:
         if watched is not None and patience:
             estimator.set_params(early_stopping_rounds=patience)
             return estimator.fit(
