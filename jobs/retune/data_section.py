@@ -120,14 +120,28 @@ class BlobData(StoredData):
     @model_validator(mode="before")
     @classmethod
     def _split_uri(cls, data: Any) -> Any:
-        """Let a path be a URI that names the container too."""
-        path = data.get("path") if isinstance(data, dict) else None
-        if cls._uri and isinstance(path, str) and (match := re.match(cls._uri, path)):
-            for name, value in match.groupdict().items():
-                if name != "path" and data.get(name, value) != value:
-                    raise cross_error(f"data.{name}", data[name], f"is not that of data.path, {value}; leave it out")
-            return {**data, **match.groupdict()}
+        """Let paths be URIs that name the container too."""
+        if not isinstance(data, dict) or not cls._uri:
+            return data
+        data, tables = dict(data), data.get("tables")
+        if isinstance(data.get("path"), str):
+            data["path"] = cls._split(data, "data.path", data["path"])
+        if isinstance(tables, dict):
+            data["tables"] = {name: cls._split(data, f"data.tables.{name}", path) for name, path in tables.items()}
         return data
+
+    @classmethod
+    def _split(cls, data: dict[str, Any], field: str, path: Any) -> Any:
+        """Return a path within the container; what else a URI says goes into `data`, and must be what it says."""
+        match = re.match(cls._uri, path) if isinstance(path, str) else None
+        if not match:
+            return path
+        named = match.groupdict()
+        inner = named.pop("path")
+        for name, value in named.items():
+            if data.setdefault(name, value) != value:
+                raise cross_error(f"data.{name}", data[name], f"is not that of {field}, {value}")
+        return inner
 
     @model_validator(mode="after")
     def _check_paths(self) -> BlobData:
@@ -135,7 +149,7 @@ class BlobData(StoredData):
             if "://" in path:
                 raise cross_error(
                     "data.path" if self.tables is None else f"data.tables.{name}", path,
-                    "must be a path within what the other fields name; or, for data.path, a URI of this source's form",
+                    "must be a path within what the other fields name, or a URI of this source's form",
                 )  # fmt: skip
         return self
 

@@ -146,8 +146,7 @@ class Experiment(Section):
                     f"model.untuned.{name}", self.model.untuned[name], "is in model.fixed too; leave it in one place"
                 )
         self._check_tables()
-        if self.data.target in self.features.named_columns.get("columns", []):
-            raise cross_error("features.columns", self.data.target, "must not name the target")
+        self._check_target()
         known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
         for index, text in enumerate(self.search.constraints):
             try:
@@ -157,6 +156,16 @@ class Experiment(Section):
             except ValueError as error:
                 raise cross_error(f"search.constraints.{index}", text, str(error)) from error
         return self
+
+    def _check_target(self) -> None:
+        without: dict[str, list[Any]] = {
+            "features.columns": self.features.named_columns.get("columns", []),
+            "split.key": self.split.key,
+            "search.validation.group": [getattr(self.search.validation, "group", None)],
+        }
+        for field, names in without.items():
+            if self.data.target in names:
+                raise cross_error(field, self.data.target, "must not name the target")
 
     def _check_tables(self) -> None:
         needed, given = self.features.tables, getattr(self.data, "tables", None)

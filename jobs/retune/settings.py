@@ -45,9 +45,9 @@ def mlflow_ui() -> str:
 
 
 def without_password(uri: str) -> str:
-    """Return `uri` without its user and password, fit for a log or a link."""
+    """Return `uri` without its user and password, fit for a log or a link; what Azure's have before @ is no user."""
     uri = re.sub(
         r"(?i)([?&](?:sig|signature|password|token|key|x-amz-signature|x-amz-security-token)=)[^&\s]*", r"\1***", uri
     )
     # As SQLAlchemy reads it: a password may hold a slash, but no @.
-    return re.sub(r"(?<=://)[^:/@\s]*(:[^@\s]*)?@", "", uri)
+    return re.sub(r"(?i)(?<!\babfs)(?<!\babfss)(?<!\bwasb)(?<!\bwasbs)://[^:/@\s]*(:[^@\s]*)?@", "://", uri)

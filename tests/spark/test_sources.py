@@ -236,7 +236,7 @@ def bad_rows(table: TableRead) -> list[str]:
 
 
 def test_rows_whose_types_do_not_parse_are_set_aside_as_they_are(spark, write_csv):
-    text = "a,t,y,c\n1,2016-05-01 00:55:25,2,x\nx1,2016-05-01,3,x\n1.5,,4,x\n,yesterday,5,x\n,NA,?,x\n"
+    text = "a,t,y,c\n1,2016-05-01 00:55:25,2,x\nx1,2016-05-01,3,x\n1.5,,4,x\n,yesterday,5,x\n,10:00,6,x\n,NA,?,x\n"
     table = read_table(spark, write_csv(text), TYPES)
     assert table.rows.dtypes == [("a", "double"), ("t", "timestamp"), ("y", "double"), ("c", "string")]
     assert [(row.a, row.t and row.t.isoformat(), row.y) for row in table.rows.collect()] == [
@@ -247,6 +247,7 @@ def test_rows_whose_types_do_not_parse_are_set_aside_as_they_are(spark, write_cs
         {"a": "x1", "t": "2016-05-01", "y": "3", "c": "x"},
         {"a": "1.5", "y": "4", "c": "x"},
         {"t": "yesterday", "y": "5", "c": "x"},
+        {"t": "10:00", "y": "6", "c": "x"},
     ]
 
 
@@ -292,6 +293,13 @@ def test_parquet_is_read_by_types_too(spark, tmp_path):
     table = read_table(spark, str(tmp_path / "rows"), {"a": "bigint", "y": "double"})
     assert [tuple(row) for row in table.rows.collect()] == [(1, 2.0)]
     assert bad_rows(table) == ['{"a":"x","y":3.0}']
+
+
+def test_a_fraction_is_no_whole_number_in_parquet_either(spark, tmp_path):
+    spark.createDataFrame([(1.0, 2.0), (1.7, 3.0)], "a double, y double").write.parquet(str(tmp_path / "rows"))
+    table = read_table(spark, str(tmp_path / "rows"), {"a": "bigint"})
+    assert [tuple(row) for row in table.rows.collect()] == [(1, 2.0)]
+    assert bad_rows(table) == ['{"a":1.7,"y":3.0}']
 
 
 def test_a_file_system_that_spark_does_not_know_has_a_way_out(spark):

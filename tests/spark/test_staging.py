@@ -145,6 +145,15 @@ def test_a_zip_holds_one_file(tmp_path, body, message):
         unpack(tmp_path / "events.csv.zip", "events")
 
 
+@pytest.mark.parametrize("name", ["rows.zip", "my.rows.zip"])
+def test_what_is_in_a_zip_goes_by_its_own_name_where_that_of_the_zip_tells_nothing(tmp_path, name):
+    (tmp_path / name).write_bytes(zipped(**{"../of/2026.csv": "x\n1\n"}))
+    file = unpack(tmp_path / name, "rows")
+    assert file.suffix == ".csv"
+    assert file.parent == tmp_path
+    assert file.read_text() == "x\n1\n"
+
+
 def test_a_zip_on_a_file_system_of_spark_is_unpacked(spark, tmp_path):
     (tmp_path / "rows.csv.zip").write_bytes(zipped(rows="x\n1\n"))
     uri = unpack_at(spark, f"file://{tmp_path}/rows.csv.zip", f"file://{tmp_path}/unpacked")

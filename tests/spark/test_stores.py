@@ -210,6 +210,8 @@ def test_a_credential_does_not_follow_to_another_server(web, tmp_path):
     [
         ("azure", Connection(extra={"connection_string": "nothing of the kind"})),
         ("azure", Connection(extra={"storage_key": ACCOUNT_KEY})),
+        ("web", Connection(password=ACCOUNT_KEY)),
+        ("web", Connection(extra={"headers": {"Authorization": ACCOUNT_KEY}})),
     ],
     indirect=["server"],
 )

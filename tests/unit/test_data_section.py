@@ -26,6 +26,14 @@ def test_a_uri_names_the_bucket():
     assert parse(source="gcs", path="gs://rows/a.csv") == parse(source="gcs", bucket="rows", path="a.csv")
 
 
+def test_uris_of_tables_name_the_container_too():
+    uris = {name: f"wasbs://rows@me3.blob.core.windows.net/all/{name}.csv" for name in ("events", "apps")}
+    paths = {"events": "all/events.csv", "apps": "all/apps.csv"}
+    wanted = parse(source="azure_blob", account="me3", container="rows", tables=paths)
+    assert parse(source="azure_blob", tables=uris) == wanted
+    assert parse(source="azure_blob", tables={**paths, "apps": uris["apps"]}) == wanted
+
+
 def test_what_people_call_it():
     assert parse(**AZURE).where == "azure_blob me3/rows/a/b.csv"
     assert parse(source="s3", bucket="rows", path="a.csv").where == "s3://rows/a.csv"
@@ -39,6 +47,10 @@ def test_what_people_call_it():
     ("fields", "message"),
     [
         ({**AZURE, "path": "wasbs://other@me3.blob.core.windows.net/a.csv"}, "is not that of data.path, other"),
+        (
+            {"source": "s3", "tables": {"a": "s3://one/a.csv", "b": "s3://two/b.csv"}},
+            "is not that of data.tables.b, two",
+        ),
         ({**AZURE, "account": "Me"}, "should match pattern"),
         ({"source": "http", "path": "host/a.csv"}, "must be a URL, http:// or https://"),
         ({"source": "http", "path": "https://me:key@host/a.csv"}, "must not hold a password, key or token"),

@@ -49,6 +49,7 @@ BROKEN = [
     ("test: 0.25", "test: .nan", 0, "split.test = nan: must be a finite number"),
     ("test: 0.25", "test: 1.0", 0, "split.test = 1.0: must be less than 1"),
     ("key: [flight]", "key: flight", 0, "split.key = 'flight': must be a list"),
+    ("key: [flight]", "key: [flight, arr_delay]", 0, "split.key = 'arr_delay': must not name the target"),
     ("key: [flight]", "key: [a, 1]", 0, "split.key.1 = 1: must be text"),
     ("drop: [comment]", "columns: [a]\n  drop: [b]", -1, "features: columns and drop must not be given together"),
     ("drop: [comment]", "columns: [arr_delay]", 0, "features.columns = 'arr_delay': must not name the target"),

@@ -77,6 +77,8 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch, variable):
         ("https://token@mlflow.example.org/api", "https://mlflow.example.org/api"),
         ("https://mlflow.example.org/a@b", "https://mlflow.example.org/a@b"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("abfss://rows@me3.dfs.core.windows.net/a.csv", "abfss://rows@me3.dfs.core.windows.net/a.csv"),
+        ("wasbs://rows@me3.blob.core.windows.net/a.csv", "wasbs://rows@me3.blob.core.windows.net/a.csv"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ],
 )

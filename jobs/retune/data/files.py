@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -21,8 +21,14 @@ BAD = "retune_bad"
 
 _ENDINGS = {
     ".csv": "csv", ".csv.gz": "csv", ".csv.bz2": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
-    ".json.gz": "json", ".jsonl.gz": "json", ".ndjson.gz": "json",
+    ".json.gz": "json", ".jsonl.gz": "json", ".ndjson.gz": "json", ".parquet": "parquet",
 }  # fmt: skip
+
+
+def form_by_name(name: str) -> str | None:
+    """Return the form of a file, or of what a zip holds, by its name's ending; None if that tells none."""
+    lower = name.lower().removesuffix(".zip")
+    return next((form for ending, form in _ENDINGS.items() if lower.endswith(ending)), None)
 
 
 def read_files(
@@ -43,7 +49,7 @@ def read_files(
     Raises:
         BadInput: The files cannot be read, or lack a column.
     """
-    kind = form or next((known for ending, known in _ENDINGS.items() if uris[0].lower().endswith(ending)), "parquet")
+    kind = form or form_by_name(uris[0]) or "parquet"
     try:
         rows = _read(spark, list(uris), kind, typed=bool(types))
         if not rows.columns:
@@ -96,7 +102,7 @@ def _cast(rows: DataFrame, types: Mapping[str, str], field: str) -> DataFrame:
             have = ", ".join(column for column in rows.columns if column != BAD)
             raise BadInput(f"{field}: lacks the column {name!r}; it has {have}")
     names = [name for name in rows.columns if name != BAD]
-    cast = {name: F.expr(f"try_cast({quote(name)} AS {kind})") for name, kind in types.items()}
+    cast = {name: _as_type(name, kind) for name, kind in types.items()}
     unreadable = F.lit(False)
     for name, value in cast.items():
         unreadable |= F.col(quote(name)).isNotNull() & value.isNull()
@@ -104,6 +110,16 @@ def _cast(rows: DataFrame, types: Mapping[str, str], field: str) -> DataFrame:
     torn = F.col(BAD) if BAD in rows.columns else F.lit(None).cast("string")
     columns = [cast.get(name, F.col(quote(name))).alias(name) for name in names]
     return rows.select(*columns, F.coalesce(torn, F.when(unreadable, text)).alias(BAD))
+
+
+def _as_type(name: str, kind: str) -> Column:
+    """Return a column as a type; null where a value is none of it."""
+    value, text = F.expr(f"try_cast({quote(name)} AS {kind})"), F.col(quote(name)).cast("string")
+    if kind == "bigint":  # Spark would cut a fraction off
+        return F.when(F.expr(f"try_cast({quote(name)} AS double)") == value.cast("double"), value)
+    if kind in ("date", "timestamp"):  # and take a time of day for today's
+        return F.when(text.rlike(r"^\s*\d{4}"), value)
+    return value
 
 
 def _null_missing(rows: DataFrame) -> DataFrame:

@@ -1,6 +1,6 @@
 """Blobs on their way to Spark: fetched once for each version, unpacked, and kept in the workspace.
 
-The path of a copy says which version of which blob it is of, and appears only once the copy is whole, so that a copy
+The folder of a copy says which version of which blob it is of, and appears only once the copy is whole, so that a copy
 that is there is the blob, and a fetch that was cut off counts as nothing.
 """
 
@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
+from retune.data.files import form_by_name
 from retune.data.stores import Blob, Store
 from retune.errors import BadInput, RetuneError
 from retune.spark import copy_from_local
@@ -66,22 +67,19 @@ class Staging:
             return list(pool.map(lambda blob: self._bring(table, blob), blobs))
 
     def _bring(self, table: str, blob: Blob) -> Staged:
-        uri = self._uri_of(blob)
-        if blob.version and _exists(self._spark, uri):
-            return Staged(blob, uri, fetched=False)
-        with tempfile.TemporaryDirectory(prefix="retune-blob-") as folder:
-            local = Path(folder) / _file_name(blob.name)
+        folder = self._folder_of(blob)
+        if blob.version and (kept := _file_in(self._spark, folder)):
+            return Staged(blob, kept, fetched=False)
+        with tempfile.TemporaryDirectory(prefix="retune-blob-") as here:
+            local = Path(here) / _file_name(blob.name)
             self._store.fetch(table, blob, local)
             if self._store.version(table, blob) != blob.version:
                 raise RetuneError(f"{table}: {blob.name} changed while it was read; try again")
-            _move_in(self._spark, unpack(local, f"{table}: {blob.name}"), uri)
-        return Staged(blob, uri, fetched=True)
+            return Staged(blob, _move_in(self._spark, unpack(local, f"{table}: {blob.name}"), folder), fetched=True)
 
-    def _uri_of(self, blob: Blob) -> str:
+    def _folder_of(self, blob: Blob) -> str:
         digest = hashlib.sha256(f"{self._where}|{blob.name}|{blob.version}|{blob.size}".encode()).hexdigest()[:32]
-        # A store takes names that Hadoop does not, or takes for a glob or for hidden; only the ending matters here.
-        ending = re.search(r"(\.\w+){0,2}$", _file_name(blob.name).removesuffix(".zip"))
-        return f"{self._kept if blob.version else self._passing}/{digest}/blob{ending[0] if ending else ''}"
+        return f"{self._kept if blob.version else self._passing}/{digest}"
 
 
 def unpack(path: Path, name: str) -> Path:
@@ -103,7 +101,8 @@ def unpack(path: Path, name: str) -> Path:
             if len(files) != 1:
                 held = ", ".join(m.filename for m in files[:3]) or "nothing"
                 raise BadInput(f"{name}: a zip must hold one file, but this one holds {len(files)} ({held})")
-            target = path.with_suffix("")
+            # The rest of the name inside could lead out of this folder.
+            target = path.with_suffix("" if form_by_name(path.name) else _ending(files[0].filename))
             with archive.open(files[0]) as source, target.open("wb") as out:
                 shutil.copyfileobj(source, out)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # of no known method; with a password
@@ -133,17 +132,28 @@ def summarize(staged: Sequence[Staged]) -> str:
     return f"{len(fetched)} of {len(staged)} blobs fetched ({size:.1f} MB); the others did not change"
 
 
-def _move_in(spark: SparkSession, file: Path, uri: str) -> None:
-    part = copy_from_local(spark, str(file), f"{uri}.{uuid4().hex}.part")
-    source, target = _path(spark, part), _path(spark, uri)
+def _move_in(spark: SparkSession, file: Path, folder: str) -> str:
+    """Have `folder` hold the file and nothing else, at once; return its URI there."""
+    # A store takes names that Hadoop does not, or takes for a glob or for hidden; only the ending matters here.
+    name, part = f"blob{_ending(file.name)}", f"{folder}.{uuid4().hex}.part"
+    copy_from_local(spark, str(file), f"{part}/{name}")
+    source, target = _path(spark, part), _path(spark, folder)
     files = _file_system(spark, target)
-    if not files.rename(source, target):
-        files.delete(source, False)  # another run was faster, with the same version
+    if files.exists(target) or not files.rename(source, target):
+        files.delete(source, True)  # another run was faster, with the same version
+    return f"{folder}/{name}"
 
 
-def _exists(spark: SparkSession, uri: str) -> bool:
-    path = _path(spark, uri)
-    return bool(_file_system(spark, path).exists(path))
+def _file_in(spark: SparkSession, folder: str) -> str | None:
+    path = _path(spark, folder)
+    files = _file_system(spark, path)
+    held = [each for each in files.listStatus(path) if each.isFile()] if files.exists(path) else []
+    return f"{folder}/{held[0].getPath().getName()}" if held else None
+
+
+def _ending(name: str) -> str:
+    found = re.search(r"(\.\w+){0,2}$", name)
+    return found[0] if found else ""
 
 
 def _file_name(name: str) -> str:

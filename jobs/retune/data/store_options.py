@@ -79,6 +79,11 @@ def _http(connection: Connection) -> dict[str, Any]:
     """Return fsspec's options, from the fields of Airflow's connection type `http`: extra holds headers."""
     import aiohttp
 
+    if connection.password and not connection.login:
+        raise BadInput("data.connection: has a password without a login")
+    for name, value in connection.extra.items():
+        if isinstance(value, (dict, list)):
+            raise BadInput(f"data.connection: {name!r} in its extra must be text: of type http, extra holds headers")
     auth = {"auth": aiohttp.BasicAuth(connection.login, connection.password)} if connection.login else {}
     headers = {str(name): str(value) for name, value in connection.extra.items()}
     watch = aiohttp.TraceConfig()
