@@ -5,4 +5,4 @@ import sys
 from retune.project.command import main
 
 if __name__ == "__main__":
-    sys.exit(main("search"))
+    sys.exit(main("main", "search"))

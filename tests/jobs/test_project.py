@@ -60,7 +60,7 @@ def searching(low, high, trials=4):
 
 
 def test_each_setting_is_a_child_run_and_one_that_fails_is_not_the_best(tracked):
-    result = project_search.search(tracked, searching(0.01, 0.5), {"data": ""})
+    result = project_search.search(tracked, searching(0.01, 0.5), {})
     parent = tracked.get_run(tracked.get_run(result.best.run_id).data.tags["mlflow.parentRunId"])
     below = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = tracked.search_runs(["0"], below, order_by=["attributes.start_time ASC"])
@@ -72,6 +72,8 @@ def test_each_setting_is_a_child_run_and_one_that_fails_is_not_the_best(tracked)
     fine = [run for run in children if run not in failed]
     assert {run.info.status for run in fine} == {"FINISHED"}
     assert parent.info.status == "FINISHED"
+    asked = {"data": "sklearn wine", "target": "target", "problem": "multiclass", "metric": "accuracy"}
+    assert parent.data.params == asked
     assert parent.data.tags["best_run"] == fine[0].info.run_id
     assert json.loads(parent.data.tags["best_params"]) == {"learning_rate": 0.01}
     assert parent.data.metrics["validation_accuracy"] == 0.99
@@ -94,7 +96,7 @@ from pathlib import Path
 from retune.project import command, search as project_search
 project_search._PROJECT = Path(sys.argv.pop(1))
 project_search.load_trainer("keras").__class__.require_installed = lambda self: None  # the child needs none either
-sys.exit(command.main("search"))
+sys.exit(command.main("main", "search"))
 """
 SLOW = """
 import os, time, mlflow
@@ -173,6 +175,28 @@ def test_the_pipeline_runs_without_airflow(tmp_path):
     assert {run.data.tags["retune.stage"]: run.info.status for run in [pipeline, *below]} == dict.fromkeys(
         ("pipeline", "ingest", "featurize", "tune", "retrain", "evaluate"), "FINISHED"
     )
+
+
+def test_a_pipeline_that_is_ended_takes_its_job_along_and_leaves_no_run_running(tmp_path, monkeypatch):
+    monkeypatch.delenv("RETUNE_WORKSPACE", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = {**os.environ, "RETUNE_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": uri}
+    client = MlflowClient(uri)
+    command = [sys.executable, str(ROOT / "jobs" / "pipeline.py"), "--experiment", str(write_flights(tmp_path))]
+    with (tmp_path / "log").open("w") as log:
+        pipeline = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    while "reading " not in (tmp_path / "log").read_text():  # as ingest's job says once its session is up
+        assert pipeline.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    below = psutil.Process(pipeline.pid).children(recursive=True)
+    pipeline.terminate()
+    assert pipeline.wait(60) == 128 + signal.SIGTERM
+    assert psutil.wait_procs(below, timeout=30)[1] == []
+    experiment = client.get_experiment_by_name("retune/flights").experiment_id
+    runs = {run.data.tags["retune.stage"]: run.info.status for run in client.search_runs([experiment])}
+    assert runs.keys() == {"pipeline", "ingest"}
+    assert runs["pipeline"] == "FAILED"
+    assert runs["ingest"] in ("FAILED", "KILLED")
 
 
 def test_a_stage_that_fails_ends_the_pipeline_with_its_exit_code(tmp_path):

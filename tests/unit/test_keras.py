@@ -88,7 +88,7 @@ def test_early_stopping_gives_the_weights_of_the_best_epoch():
 
 @pytest.mark.parametrize("problem", ["regression", "multiclass"])
 def test_a_loss_that_diverges_is_an_error(problem):
-    with pytest.raises((RuntimeError, ArithmeticError), match=r"NaN or Inf loss|_loss is (nan|inf)"):
+    with pytest.raises(ArithmeticError, match=r"_loss is (nan|inf) after \d+ epochs; lower the learning_rate"):
         fit(problem, learning_rate=1e30, optimizer="sgd", epochs=5)
 
 

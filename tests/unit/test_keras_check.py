@@ -35,6 +35,7 @@ def test_what_it_can_be_given():
         ({"units": 0}, "model.fixed.units = 0: must be greater than 0"),
         ({"units": 2.5}, "model.fixed.units = 2.5: must be a whole number"),
         ({"units": [8, 0]}, "model.fixed.units = [8, 0]: must be whole numbers greater than 0, one for each hidden"),
+        ({"units": [True]}, "model.fixed.units = [True]: must be whole numbers greater than 0"),
         ({"units": []}, "model.fixed.units = []: must be whole numbers greater than 0"),
         ({"epochs": None}, "model.fixed.epochs = None: must be greater than 0"),
         ({"layers": -1}, "model.fixed.layers = -1: must be 0 or more"),
@@ -64,6 +65,11 @@ def test_what_is_wrong_is_named(fixed, message):
 def test_what_a_space_draws_obeys_the_same_rules(space, message):
     with pytest.raises(BadInput, match=f"search.space.{next(iter(space))} = .*{message}"):
         TRAINER.check(asking(space))
+
+
+def test_what_train_is_given_may_be_infinite_and_is_refused():
+    with pytest.raises(BadInput, match=r"train.learning_rate = inf: must be a number greater than 0"):
+        TRAINER.check_given([("train", "learning_rate", float("inf"))], "binary")
 
 
 def test_without_tensorflow_the_way_out_is_named(monkeypatch):

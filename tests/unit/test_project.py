@@ -15,6 +15,7 @@ from retune.errors import BadInput
 from retune.job import build_parser as job_parser
 from retune.project.asked import read_asked
 from retune.project.rows import read_rows
+from retune.project.search import _spell
 from retune.project.train import parse_parameters
 from retune.run_tree import STAGES
 
@@ -88,6 +89,7 @@ def test_rows_of_a_csv_become_numbers_and_categories(tmp_path):
     ("arguments", "message"),
     [
         ({"data": "no_such.csv", "target": "x"}, "data: cannot be read: .*no_such.csv"),
+        ({"data": "rows.txt", "target": "x"}, "data = rows.txt: its ending tells no form; name it .csv"),
         ({"target": "grower"}, "data.target = 'grower': the data have no such column; they have alcohol"),
         ({"problem": "binary"}, "data.target = 'target': has 3 classes, which is not binary"),
     ],
@@ -103,6 +105,16 @@ def test_parameters_are_read_as_in_an_experiment_file():
     assert parse_parameters(told) == {"units": [64, 32], "learning_rate": 0.001, "builder": "own.nets:make"}
     with pytest.raises(BadInput, match="must be --<parameter> <value>"):
         parse_parameters(["--units"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("relu", "relu"), (1e-05, "1e-05"), (True, "true"), ([64, 32], "[64, 32]"), ("7", '"7"'), ("no: a", '"no: a"')],
+    ids=str,
+)
+def test_a_value_comes_to_the_child_as_it_is(value, text):
+    assert _spell(value) == text
+    assert parse_parameters(["--activation", text]) == {"activation": value}
 
 
 def test_every_entry_point_calls_what_takes_its_arguments():

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import get_args
 
+import mlflow
+
 from retune.data_section import FileData, SklearnDataset
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.experiment_file import change_experiment, read_experiment
 from retune.features_section import TabularFeatures
 from retune.search_section import Holdout
+from retune.settings import without_password
 
 
 def build_parser(entry_point: str, description: str) -> argparse.ArgumentParser:
@@ -45,6 +48,17 @@ def read_asked(args: argparse.Namespace, changes: Mapping[str, object] | None = 
     asked = change_experiment(experiment, {"data": data, **given})
     _require_simple(asked)
     return asked
+
+
+def log_asked(run_id: str, experiment: Experiment, more: Mapping[str, object]) -> None:
+    """Log what a run of `train` or `main` is about as its parameters.
+
+    `mlflow run` has logged those that it was given, as they were written, and a parameter cannot be changed.
+    """
+    data = experiment.data
+    about = {"data": without_password(data.where), "target": data.target, "problem": experiment.problem, **more}
+    known = mlflow.get_run(run_id).data.params
+    mlflow.log_params({name: value for name, value in about.items() if name not in known})
 
 
 def _require_simple(experiment: Experiment) -> None:

@@ -14,8 +14,12 @@ from retune.job import exit_code_of, set_up_logging
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
-def main(name: str) -> int:
-    """Run `retune.project.<name>` with the process's arguments.
+def main(entry_point: str, module: str | None = None) -> int:
+    """Run an entry point with the process's arguments.
+
+    Args:
+        entry_point: Its name.
+        module: Of `retune.project`; by default of the same name.
 
     Returns:
         0, or the exit code of what went wrong (see `retune.errors`).
@@ -23,7 +27,7 @@ def main(name: str) -> int:
     set_up_logging()
     for number in _ENDS:
         signal.signal(number, _end)
-    return exit_code_of(name, lambda: import_module(f"retune.project.{name}").run(sys.argv[1:]))
+    return exit_code_of(entry_point, lambda: import_module(f"retune.project.{module or entry_point}").run(sys.argv[1:]))
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -61,7 +61,11 @@ def _run_stage(
         lease = lease_stage(client, experiment, stage, made, upstream)
         own = ["--run-id", lease.run_id, "--attempt", str(lease.attempt)]
         command = ["spark-submit", "--name", f"{experiment} {stage}", str(_JOBS / f"{stage}.py"), *given, *own]
-        code = subprocess.run(command, check=False).returncode
+        try:
+            code = subprocess.run(command, check=False).returncode
+        except BaseException:
+            kill_stage(client, lease)  # a signal has ended this process, and the job with it
+            raise
         if code == 0:
             return lease.run_id
         kill_stage(client, lease)  # what a job that was killed has left RUNNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn import datasets
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import train_test_split
 
-from retune.data.files import MISSING
+from retune.data.files import MISSING, form_by_name
 from retune.data.table import Table
 from retune.data_section import FileData, SklearnData
 from retune.errors import BadInput
@@ -83,7 +84,9 @@ def _read(experiment: Experiment) -> pd.DataFrame:
             return getattr(datasets, fetch)(as_frame=True).frame
         assert isinstance(data, FileData)  # or it would have been refused
         path = str(data.path)
-        kind = data.format or ("csv" if path.lower().endswith((".csv", ".csv.gz", ".csv.bz2")) else "parquet")
+        kind = data.format or form_by_name(path) or ("parquet" if Path(path).is_dir() else None)
+        if kind is None:
+            raise BadInput(f"data = {path}: its ending tells no form; name it .csv, .jsonl or .parquet")
         if kind == "csv":
             return pd.read_csv(path, na_values=list(MISSING), skipinitialspace=True)
         return pd.read_parquet(path) if kind == "parquet" else pd.read_json(path, lines=True)

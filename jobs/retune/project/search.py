@@ -18,7 +18,7 @@ from retune.experiment_file import parse_value
 from retune.handoff import Stage
 from retune.metrics import metrics_for
 from retune.placements.objective import ROUNDS
-from retune.project.asked import build_parser, read_asked
+from retune.project.asked import build_parser, log_asked, read_asked
 from retune.project.rows import read_rows
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> None:
     trainer.require_installed()
     trainer.check(experiment)
     read_rows(experiment)  # or every child would find out for itself what is wrong with the data
-    child = {name: getattr(args, name) for name in ("data", "target", "problem")}
+    child = {name: getattr(args, name) for name in ("data", "target", "problem") if getattr(args, name)}
     search(connect(), experiment, {"experiment": str(Path(args.experiment).resolve()), **child})
 
 
@@ -72,6 +72,7 @@ def search(client: MlflowClient, experiment: Experiment, child: Mapping[str, str
         child: Parameters of the entry point `train` beside the network's.
     """
     with mlflow.start_run() as active:
+        log_asked(active.info.run_id, experiment, {"metric": experiment.search.metric})
         stage = _open(client, active.info.run_id, experiment)
         tracker = TrialRuns(stage, shared=True)
         plan = build_plan(experiment.search, experiment.points_to_evaluate, parallel=1)
@@ -106,7 +107,7 @@ def _objective(stage: Stage, child: Mapping[str, str]) -> Objective:
     def train(setting: Setting, attempt: Attempt) -> dict[str, float]:
         run_id = attempt.run_id.result()
         given = {**experiment.model.fixed, **flatten(setting)}
-        parameters = {name: str(value) for name, value in given.items() if value is not None}
+        parameters = {name: _spell(value) for name, value in given.items() if value is not None}
         try:
             mlflow.projects.run(
                 str(_PROJECT),
@@ -122,3 +123,9 @@ def _objective(stage: Stage, child: Mapping[str, str]) -> Objective:
         return {name: value for name, value in logged.items() if name in measures}
 
     return train
+
+
+def _spell(value: object) -> str:
+    """Return a value as `train` reads it back; text is left as it is where it cannot be taken for anything else."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if text and parse_value(text) == value else json.dumps(value)

@@ -17,7 +17,7 @@ from retune.experiment_file import parse_value
 from retune.placements.logged import requirements_of
 from retune.placements.objective import ROUNDS
 from retune.placements.task_trial import spell
-from retune.project.asked import build_parser, read_asked
+from retune.project.asked import build_parser, log_asked, read_asked
 from retune.project.rows import Rows, read_rows
 from retune.run_tree import ERROR
 from retune.scoring import score_model
@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
     connect()
     with mlflow.start_run() as active:
         try:
-            _log_parameters(active, parameters)
+            log_asked(active.info.run_id, experiment, parameters)
             _train(trainer, experiment, parameters)
         except Exception as error:
             mlflow.set_tag(ERROR, without_password(one_line(error))[:5000])
@@ -62,12 +62,6 @@ def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
     if len(names) != len(values) or not all(name.startswith("--") for name in names):
         raise BadInput(f"{' '.join(arguments)}: must be --<parameter> <value>, for each of the trainer's")
     return {name[2:]: parse_value(value) for name, value in zip(names, values, strict=True) if value}
-
-
-def _log_parameters(active: Any, parameters: dict[str, Any]) -> None:
-    # `mlflow run` has logged those that it was given, as they were written, and a parameter cannot be changed.
-    known = mlflow.get_run(active.info.run_id).data.params
-    mlflow.log_params({name: value for name, value in parameters.items() if name not in known})
 
 
 def _train(trainer: TaskTrainer, experiment: Experiment, parameters: dict[str, Any]) -> None:

@@ -93,8 +93,7 @@ class Recipe:
         """Return a fitted pipeline of preparation, network and last step; see `TaskTrainer.fit`.
 
         Raises:
-            RuntimeError: The loss of a step is no finite number.
-            ArithmeticError: Nor is that of an epoch, on the rows watched.
+            ArithmeticError: The loss of a step is no finite number, or that of an epoch, on the rows watched.
         """
         hold_to(self.threads)
         keras.utils.clear_session()  # one process fits many
@@ -132,7 +131,7 @@ class Recipe:
     ) -> int:
         """Fit the network; return the epoch whose weights it has, counted from 1."""
         watch = _Watch(report)
-        callbacks: list[Any] = [keras.callbacks.TerminateOnNaN(raise_error=True), watch]
+        callbacks: list[Any] = [watch]
         stop = None
         if validation is not None and patience:
             stop = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
@@ -156,17 +155,24 @@ class _Watch(keras.callbacks.Callback):
         super().__init__()
         self._report, self.epochs = report, 0
 
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Look at one step."""
+        self._require_finite({"train_loss": float((logs or {}).get("loss", 0.0))})
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Take in one epoch; Keras's `loss` and `val_loss` go by retune's names."""
         told = logs or {}
         self.epochs = epoch + 1
         names = {"loss": "train_loss", "val_loss": "validation_loss"}
         losses = {name: float(told[key]) for key, name in names.items() if key in told}
+        self._require_finite(losses)
+        if self._report:
+            self._report(self.epochs, losses)
+
+    def _require_finite(self, losses: Mapping[str, float]) -> None:
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise ArithmeticError(f"{name} is {value} after {self.epochs} epochs; lower the learning_rate")
-        if self._report:
-            self._report(self.epochs, losses)
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,18 @@ from pyspark.sql import DataFrame, SparkSession
 from threadpoolctl import threadpool_limits
 
 from retune.data.table import Table
-from retune.distributions import Distribution
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.metrics import Problem
-from retune.space import Parameters, possible_values
+from retune.space import Parameters
 from retune.spark import Slots
+from retune.trainers._parameters import Given, broken_rule, did_you_mean, given_parameters
 
 PREDICTION = "retune_prediction"
 PROBABILITY = "retune_probability"
 MODEL_CODE = Path(__file__).parent / "model_code"
 Report: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """Is told after each round of a fit: how many rounds are done, and what was measured, such as `train_loss`."""
-Given: TypeAlias = tuple[str, str, object]
-"""A parameter: where it is given, its name, and its value or the distribution of values."""
-_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -335,41 +332,3 @@ def unwrap(model: Any) -> Any:
     """Return the estimator within a vote of one, which is how a classifier learns what the data call the classes."""
     voters = getattr(model, "estimators_", [])
     return voters[0] if type(model).__name__ == "VotingClassifier" and len(voters) == 1 else model
-
-
-def given_parameters(experiment: Experiment) -> list[Given]:
-    """Return every parameter that the experiment gives."""
-    model, space = experiment.model, experiment.search.space
-    return [
-        *(("model.fixed", name, value) for name, value in model.fixed.items()),
-        *(("model.untuned", name, value) for name, value in model.untuned.items()),
-        *(("search.space", name, value) for name, value in possible_values(space)),
-    ]
-
-
-def broken_rule(value: object, default: object) -> str | None:
-    """Return why `value`, or all that a distribution draws, cannot stand where `default` does; None if it can."""
-    kind = type(default)
-    if default is None or value is None or kind not in _NAMES:
-        return None
-    if isinstance(value, Distribution):
-        if kind is int and not value.whole:
-            return "draws fractions, but the parameter takes whole numbers; use uniformint, or a whole q"
-        return None if kind in (int, float) else f"draws numbers, but the parameter takes {_NAMES[kind]}; use choice"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fits = {
-        bool: isinstance(value, bool),
-        int: number and float(value).is_integer() if isinstance(value, (int, float)) else False,
-        float: number,
-        str: isinstance(value, str),
-        list: isinstance(value, list),
-    }
-    return None if fits[kind] else f"must be {_NAMES[kind]}, as its default {default!r} is"
-
-
-def did_you_mean(name: str, known: Mapping[str, object]) -> str:
-    """Return names close to one that is not known, or all."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=3)
-    return f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(sorted(known))}"

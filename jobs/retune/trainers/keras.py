@@ -19,7 +19,8 @@ from retune.errors import BadInput
 from retune.functions import load_function
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import Given, Report, TaskTrainer, broken_rule
+from retune.trainers._parameters import Given, broken_rule
+from retune.trainers.base import Report, TaskTrainer
 
 # https://keras.io/api/layers/activations and https://keras.io/api/optimizers: names are checked without Keras.
 ACTIVATIONS = (
@@ -43,10 +44,11 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "layers": ("must be 0 or more", lambda value: value >= 0),
     "units": ("must be greater than 0", lambda value: value > 0),
     "dropout": ("must be at least 0 and less than 1", lambda value: 0 <= value < 1),
-    "learning_rate": ("must be greater than 0", lambda value: value > 0),
+    "learning_rate": ("must be a number greater than 0", lambda value: 0 < value < float("inf")),
     "batch_size": ("must be greater than 0", lambda value: value > 0),
     "epochs": ("must be greater than 0", lambda value: value > 0),
 }
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _NAMES = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS}
 
 
@@ -133,12 +135,12 @@ def _own(builder: Callable[..., Any]) -> dict[str, object]:
     """Return the parameters that a builder takes from the experiment, with their defaults."""
     taken = signature(builder).parameters.values()
     return {each.name: None if each.default is Parameter.empty else each.default
-            for each in taken if each.name not in ("inputs", "outputs")}  # fmt: skip
+            for each in taken if each.kind in _NAMED and each.name not in ("inputs", "outputs")}  # fmt: skip
 
 
 def _broken_rule(name: str, value: object) -> str | None:
     if name == "units" and isinstance(value, list):
-        whole = all(isinstance(each, int) and each > 0 for each in value)
+        whole = all(type(each) is int and each > 0 for each in value)
         return None if value and whole else "must be whole numbers greater than 0, one for each hidden layer"
     if name == "units" and (wrong := broken_rule(value, 64)):
         return wrong

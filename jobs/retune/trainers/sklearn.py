@@ -19,7 +19,8 @@ from retune.functions import require_allowed
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._columns import prepare_columns
-from retune.trainers.base import Report, TaskTrainer, broken_rule, did_you_mean, given_parameters
+from retune.trainers._parameters import broken_rule, did_you_mean, given_parameters
+from retune.trainers.base import Report, TaskTrainer
 
 _ESTIMATOR = "estimator"
 
