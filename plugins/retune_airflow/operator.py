@@ -197,11 +197,11 @@ class StageOperator(SparkSubmitOperator):
             close_pipeline(connect(), run_id)
 
     def _raise_for(self, error: AirflowException) -> None:
-        """Tell bad input, which a retry would only meet again, from other failures."""
+        """Tell what a retry would only meet again, such as bad input, from other failures."""
         code = _exit_code(error)
         if code == BadInput.exit_code:
             raise AirflowFailException(
-                f"{self.stage}: bad input, see the job's last line above; not retried"
+                f"{self.stage}: not retried, for it would end the same; see the job's last line above"
             ) from error
         raise AirflowException(f"{self.stage}: the job ended with exit code {'?' if code is None else code}") from error
 

@@ -154,6 +154,7 @@ def test_when_all_trials_fail_the_first_error_is_told():
     def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
         raise ValueError(f"trial {setting['n']} is no good")
 
+    assert AllTrialsFailed.exit_code == TooManyFailedTrials.exit_code == BadInput.exit_code  # Airflow does not retry
     with pytest.raises(AllTrialsFailed, match=r"^all 3 trials failed; the first error was: ValueError: trial 0 is no"):
         search(objective, 3)
 
