@@ -14,10 +14,20 @@ ColumnType = Literal["bigint", "double", "string", "boolean", "timestamp", "date
 ROWS = "data"
 """What the only table is called, where there is no more than one."""
 
+_ENDINGS = {
+    ".csv": "csv", ".csv.gz": "csv", ".csv.bz2": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
+    ".json.gz": "json", ".jsonl.gz": "json", ".ndjson.gz": "json", ".parquet": "parquet",
+}  # fmt: skip
 _SECRET_IN_URL = re.compile(
     r"(?i)^\w+://[^/]*:[^/]*@|^https?://[^/]*@"
     r"|[?&](sig|signature|password|code|(access_|api_|api)?(key|token)|x-amz-(signature|security-token))="
 )
+
+
+def form_by_name(name: str) -> str | None:
+    """Return the form of a file, or of what a zip holds, by its name's ending; None if that tells none."""
+    lower = name.lower().removesuffix(".zip")
+    return next((form for ending, form in _ENDINGS.items() if lower.endswith(ending)), None)
 
 
 class SklearnData(Section):

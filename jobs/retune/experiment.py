@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retune.data_section import Data, StoredData
+from retune.data_section import Data, StoredData, form_by_name
 from retune.distributions import Value
 from retune.features_section import Features, TabularFeatures
 from retune.metrics import Problem, metrics_for
@@ -225,7 +225,9 @@ class TriggerParams(Section):
         fields["search"] |= {name: value for name, value in wanted.items() if value is not None}
         if self.data_path is not None:
             stored = isinstance(experiment.data, StoredData)
-            kept = ("target", "format", "types", "max_bad_rows") if stored else ("target",)
+            kept = ["target", "types", "max_bad_rows"] if stored else ["target"]
+            if stored and form_by_name(self.data_path) is None:
+                kept.append("format")
             fields["data"] = {
                 "source": "file",
                 "path": self.data_path,

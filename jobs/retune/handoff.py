@@ -85,11 +85,11 @@ class Stage:
         for name, value in outputs.items():
             self.client.set_tag(self.run_id, OUTPUT + name, value)
 
-    def log_metrics(self, values: dict[str, float], run_id: str | None = None) -> None:
+    def log_metrics(self, values: dict[str, float]) -> None:
         """Log `values` in one call."""
         now = int(time.time() * 1000)
         metrics = [mlflow.entities.Metric(name, float(value), now, 0) for name, value in values.items()]
-        self.client.log_batch(run_id or self.run_id, metrics=metrics)
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def ensure_current(self) -> None:
         """Check that no newer attempt has taken over.

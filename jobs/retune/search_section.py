@@ -94,7 +94,7 @@ Validation: TypeAlias = Annotated[
 
 _NOT_IN_SPARK_TRIALS = (
     *("early_stop", "max_queue_len", "points_to_evaluate", "trial_timeout", "max_failed_trials", "warm_start"),
-    *("validation", "constraints", "autolog"),
+    *("validation", "constraints", "autolog", "infra_retries"),
 )
 
 

@@ -13,6 +13,7 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
     data, search = experiment.data, experiment.search
     scored = f"best by validation `{search.metric}`"
     gain = f"from a gain of {experiment.promotion.minimum_gain:g} in test `{search.metric}`"
+    algorithm = f"{search.engine} `{search.algorithm_name}`" if search.algorithm_name else search.engine
     limit = f", at most {search.timeout} s" if search.timeout else ""
     return f"""\
 ### {experiment.name}
@@ -23,7 +24,7 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
 |---|---|
 | data | `{data.where}`, target `{data.target}` ({experiment.problem}) |
 | model | {experiment.model.trainer} |
-| search | {search.engine} `{search.algorithm_name}`, {search.trials} trials{limit}, {scored} |
+| search | {algorithm}, {search.trials} trials{limit}, {scored} |
 | searched | {", ".join(f"`{name}`" for name in search.space)} |
 | promotion | alias `champion` of `{experiment.dag_id}`, {gain} |
 | MLflow experiment | `{experiment.mlflow_experiment}` |

@@ -70,7 +70,7 @@ class StageOperator(SparkSubmitOperator):
         """Submit the job unless its run is FINISHED already; return the run's id.
 
         Raises:
-            AirflowFailException: The input is bad, so that no retry can help.
+            AirflowFailException: The input is bad, or the search found nothing, so that no retry can help.
         """
         job_args = list(self.application_args)
         args = dict(zip(job_args[::2], job_args[1::2], strict=True))

@@ -37,7 +37,7 @@ def build_params(experiment: Experiment) -> dict[str, Param]:
             type=["null", "string"],
             minLength=1,
             title="Data path",
-            description="Read this CSV or Parquet instead of the experiment's own data; any Hadoop file-system URI.",
+            description="Read this file (CSV, JSON lines, Parquet) instead of the experiment's data; any Hadoop URI.",
         ),
         "spark_conn_id": Param(
             experiment.airflow.spark_conn_id, type="string", minLength=1, title="Spark connection",

@@ -193,7 +193,7 @@ def test_a_job_that_finished_when_it_is_to_be_submitted_again_is_adopted(new_try
     [
         ("70", AirflowException, "exit code 70"),
         (f"{TrialHung.exit_code} 75", AirflowException, "exit code 75"),
-        (f"{TrialHung.exit_code} {BadInput.exit_code}", AirflowFailException, "bad input"),
+        (f"{TrialHung.exit_code} {BadInput.exit_code}", AirflowFailException, "not retried, for it would end the same"),
     ],
 )
 def test_any_other_exit_code_ends_the_try(new_try, codes, error, message):

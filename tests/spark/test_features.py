@@ -12,9 +12,10 @@ from pyspark.testing.utils import assertDataFrameEqual
 from synapse.ml.lightgbm import LightGBMRegressor
 
 from retune.errors import BadInput
-from retune.features.base import FEATURES
+from retune.features.base import FEATURES, Feature
 from retune.features.tabular import Column, choose_columns, drop_identifiers, fit_features
 from retune.features_section import TabularFeatures
+from retune.stages.featurize import _refuse_infinity
 
 KINDS = "a double, b string, c boolean, d timestamp, y double"
 
@@ -168,3 +169,13 @@ def test_lightgbm_takes_categories_as_categories_after_parquet(spark, tmp_path):
     model = LightGBMRegressor(featuresCol=FEATURES, numTasks=1, catl2=0.0, maxCatToOnehot=1, **one_split).fit(rows)
     wrong = model.transform(rows).where(F.abs(F.col("prediction") - F.col("label")) > 1e-3)
     assert wrong.isEmpty()
+
+
+def test_values_that_a_library_does_not_take_are_refused_by_their_column(spark):
+    rows = spark.createDataFrame([(1.0, 2.0), (float("inf"), 3.0), (None, -1e39)], "a double, `b c` double")
+    with pytest.raises(BadInput, match=r"column a has 1 values that are infinite or beyond ±3.4e\+38, which sklearn"):
+        _refuse_infinity(rows, [Feature("a", "number", "double")], "sklearn")
+    with pytest.raises(BadInput, match=r"column b c has 1 values"):
+        _refuse_infinity(rows, [Feature("b c", "number", "double")], "sklearn")
+    _refuse_infinity(rows.limit(1), [Feature("a", "number", "double"), Feature("b c", "number", "double")], "sklearn")
+    _refuse_infinity(rows, [Feature("a", "category", "string", ["x"])], "sklearn")

@@ -52,12 +52,17 @@ def test_rows_of_a_group_and_equal_rows_share_a_fold(rows):
     ("validation", "classes", "message"),
     [
         (CrossValidation(folds=13), ["a", "b", "c", "rare"], r"only 12 different rows with class 'rare'"),
-        (CrossValidation(folds=50, group="group"), [], r"folds = 50: not every fold would have rows, but \d+ of 50"),
     ],
 )
 def test_folds_that_the_rows_cannot_fill_are_refused(rows, validation, classes, message):
     with pytest.raises(BadInput, match=message):
         check_folds(rows, validation, classes, 1)
+
+
+def test_as_many_groups_as_folds_fill_them(rows):
+    check_folds(rows, CrossValidation(folds=50, group="group"), [], 1)
+    with pytest.raises(BadInput, match=r"folds = 5: there are only 4 groups of group in train and validation"):
+        check_folds(rows.where("group < 4"), CrossValidation(folds=5, group="group"), [], 1)
 
 
 def test_folds_by_group_that_lack_a_class_are_refused(rows):

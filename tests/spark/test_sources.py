@@ -111,6 +111,26 @@ def test_csv_column_names_may_have_any_characters(read_csv):
     assert [tuple(row) for row in rows.collect()] == [(1, None, "x", None, 2), (2, 3.0, None, 1.5, 4)]
 
 
+def test_csv_codes_that_java_takes_for_numbers_stay_text(read_csv):
+    rows = read_csv("a,b,y\n1D,0x1p3,1\n2F,2,2\n")
+    assert dict(rows.dtypes) == {"a": "string", "b": "string", "y": "bigint"}
+
+
+def test_csv_days_and_times_have_their_types_and_times_without_a_day_are_text(read_csv):
+    rows = read_csv("day,at,hour,y\n2016-05-01,2016-05-01 00:55:25,10:30,1\n2016-05-02,NA,,2\n")
+    assert dict(rows.dtypes) == {"day": "date", "at": "timestamp", "hour": "string", "y": "bigint"}
+    assert values(rows, "day") == [date(2016, 5, 1), date(2016, 5, 2)]
+
+
+def test_csv_files_whose_columns_are_in_another_order_are_refused(spark, tmp_path):
+    (tmp_path / "1.csv").write_text("a,b,y\n1,2,3\n")
+    (tmp_path / "2.csv").write_text('"a" , b,y\n4,5,6\n')
+    assert read_file(spark, str(tmp_path), "csv").count() == 2
+    (tmp_path / "3.csv.gz").write_bytes(gzip.compress(b"b,a,y\n4,5,6\n"))
+    with pytest.raises(BadInput, match=r"3.csv.gz has the columns b, a, y, but .*1.csv has a, b, y; write them in"):
+        read_file(spark, str(tmp_path), "csv")
+
+
 def test_csv_may_be_compressed(spark, tmp_path):
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b'a,y\n"two\nlines",1\n'))
@@ -249,6 +269,17 @@ def test_rows_whose_types_do_not_parse_are_set_aside_as_they_are(spark, write_cs
         {"t": "yesterday", "y": "5", "c": "x"},
         {"t": "10:00", "y": "6", "c": "x"},
     ]
+
+
+def test_columns_without_a_given_type_are_guessed(spark, write_csv, tmp_path):
+    table = read_table(spark, write_csv("zip,price,kind,y\n007,1.5,a,1\n010,?,b,2\n"), {"zip": "string"})
+    assert table.rows.dtypes == [("zip", "string"), ("price", "double"), ("kind", "string"), ("y", "bigint")]
+    assert [row["zip"] for row in table.rows.collect()] == ["007", "010"]
+    assert bad_rows(table) == []
+    (tmp_path / "rows.json").write_text('{"zip": 7, "price": 1.5, "y": 1, "kind": "a"}\n{"zip": 10, "y": 2}\n')
+    table = read_table(spark, str(tmp_path / "rows.json"), {"zip": "string"})
+    kinds = {"zip": "string", "price": "double", "kind": "string", "y": "bigint"}
+    assert dict(table.rows.dtypes) == kinds
 
 
 def test_a_row_with_more_or_fewer_fields_than_the_header_is_bad(spark, write_csv):

@@ -306,6 +306,13 @@ def test_params_that_are_null_leave_the_file_as_it_is(tmp_path, text):
     assert read_experiment(path, parse_params(text)) == read_experiment(path)
 
 
+def test_a_data_path_has_the_form_that_its_ending_tells(tmp_path):
+    path = write_experiment(tmp_path, GOOD.replace("path: data/flights.csv", "path: data/flights.csv\n  format: csv"))
+    assert read_experiment(path).data.format == "csv"
+    assert read_experiment(path, TriggerParams(data_path="/data/mine.parquet")).data.format is None
+    assert read_experiment(path, TriggerParams(data_path="/data/mine")).data.format == "csv"
+
+
 def test_a_data_path_replaces_a_scikit_learn_data_set(tmp_path):
     data = "data: {source: sklearn, dataset: diabetes, target: target}\n"
     text = re.sub(r"(?s)data:\n.*?(?=problem)", data, GOOD)

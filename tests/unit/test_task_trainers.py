@@ -195,6 +195,14 @@ def test_a_wrong_estimator_or_parameter_is_named(fixed, message):
         load_trainer("sklearn").check(experiment)
 
 
+def test_the_untuned_estimator_has_its_own_parameters_not_those_of_others_in_the_space():
+    forest = {"estimator": "sklearn.ensemble.RandomForestRegressor", "max_depth": 3}
+    space = {"how": {"type": "choice", "options": [forest]}}
+    model = {"trainer": "sklearn", "untuned": {"estimator": "sklearn.linear_model.Ridge", "max_depth": 3}}
+    with pytest.raises(BadInput, match=r"model\.untuned\.max_depth: sklearn\.linear_model\.Ridge has no such"):
+        load_trainer("sklearn").check(build_experiment(model=model, search=SEARCH | {"space": space}))
+
+
 def test_estimators_may_be_searched_with_the_parameters_of_each():
     options = [
         {"estimator": "sklearn.ensemble.RandomForestRegressor", "max_depth": {"type": "randint", "low": 2, "high": 9}},

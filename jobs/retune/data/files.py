@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from retune.data_section import form_by_name
 from retune.errors import BadInput, root_cause
 from retune.spark import quote
 
@@ -19,20 +22,24 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
 BAD = "retune_bad"
 """The column that holds a bad row as its file has it, as text; null in a good row."""
 
-_ENDINGS = {
-    ".csv": "csv", ".csv.gz": "csv", ".csv.bz2": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
-    ".json.gz": "json", ".jsonl.gz": "json", ".ndjson.gz": "json", ".parquet": "parquet",
-}  # fmt: skip
-
-
-def form_by_name(name: str) -> str | None:
-    """Return the form of a file, or of what a zip holds, by its name's ending; None if that tells none."""
-    lower = name.lower().removesuffix(".zip")
-    return next((form for ending, form in _ENDINGS.items() if lower.endswith(ending)), None)
+_CSV: dict[str, Any] = {
+    "header": True,
+    "escape": '"',
+    "ignoreLeadingWhiteSpace": True,
+    "ignoreTrailingWhiteSpace": True,
+    "multiLine": True,  # a line break inside quotes would tear its row apart; the price is one task a file
+}
+_FORMS = {
+    "double": r"(?i)^\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)\s*$",
+    "timestamp": r"^\s*\d{4}-",
+}
+# As what a text column is looked at, by the type that Spark infers; none of these, it is text.
+_LOOKED_AT = {"string": ("double", "boolean", "timestamp"), "double": ("double",), "timestamp": ("timestamp",)}
+_PRIMITIVE = ("bigint", "double", "boolean", "date", "timestamp")
 
 
 def read_files(
-    spark: SparkSession, uris: Sequence[str], form: str | None, types: Mapping[str, str], field: str
+    spark: SparkSession, uris: Sequence[str], form: str | None, types: Mapping[str, str], field: str, guess: bool = True
 ) -> DataFrame:
     """Read files of one table.
 
@@ -40,8 +47,9 @@ def read_files(
         spark: The session.
         uris: The files, of one form.
         form: `csv`, `json` or `parquet`; None: by the first one's ending, else Parquet.
-        types: Column → Spark type, of columns that must be there; without any, all types are guessed.
+        types: Column → Spark type, of columns that must be there.
         field: What errors call the files.
+        guess: Whether the types of other columns matter; else those of CSV and JSON may stay text.
 
     Returns:
         All columns, and `retune_bad` where a row can be bad: where types are given, and in JSON.
@@ -50,43 +58,89 @@ def read_files(
         BadInput: The files cannot be read, or lack a column.
     """
     kind = form or form_by_name(uris[0]) or "parquet"
-    try:
-        rows = _read(spark, list(uris), kind, typed=bool(types))
+    with reading(field, kind, given=form is not None):
+        rows = _read(spark, list(uris), kind, types, field)
         if not rows.columns:
             raise BadInput(f"{field}: is empty, without even column names")
-        return _cast(rows, types, field) if types else rows
+        others = {name for name in rows.columns if name not in (*types, BAD)} if guess else set()
+        guessed: dict[str, str] = {}
+        if others and kind == "csv":
+            guessed = _guess_types(spark, list(uris), rows)
+        elif others and types and kind == "json":
+            guessed = dict(spark.read.json(list(uris)).dtypes)
+        rows = _null_missing(rows) if kind == "csv" else rows
+        return _cast(rows, types, {name: of for name, of in guessed.items() if name in others}, field)
+
+
+@contextmanager
+def reading(field: str, kind: str, given: bool = False) -> Iterator[None]:
+    """Turn whatever Spark or Hadoop says of files while they are read into a line.
+
+    Args:
+        field: What errors call the files.
+        kind: Their form.
+        given: Whether the user said so.
+
+    Raises:
+        BadInput: The line.
+    """
+    try:
+        yield
     except BadInput:
         raise
     except AnalysisException as error:
         raise BadInput(f"{field}: {_first_line(str(error))}") from error
     except Exception as error:  # Py4J hands on whatever a Hadoop file system throws
         reason = _first_line(root_cause(error))
-        way_out = "; give data.format if it is not Parquet" if form is None and kind == "parquet" else ""
+        way_out = "; give data.format if it is not Parquet" if kind == "parquet" and not given else ""
+        if "TIMESTAMP(NANOS" in reason:
+            way_out = "; write times in microseconds (pandas: to_parquet(…, coerce_timestamps='us'))"
         if "No FileSystem for scheme" in reason or "ClassNotFoundException" in reason:
             way_out = "; the sources azure_blob, s3 and gcs need no further jars"
         raise BadInput(f"{field}: cannot be read as {kind}: {reason}{way_out}") from error
 
 
-def _read(spark: SparkSession, uris: list[str], kind: str, typed: bool) -> DataFrame:
+def _read(spark: SparkSession, uris: list[str], kind: str, types: Mapping[str, str], field: str) -> DataFrame:
     if kind == "parquet":
         return spark.read.parquet(*uris)
-    return _read_csv(spark, uris, typed) if kind == "csv" else _read_json(spark, uris, typed)
+    return _read_csv(spark, uris, bool(types), field) if kind == "csv" else _read_json(spark, uris, bool(types))
 
 
-def _read_csv(spark: SparkSession, uris: list[str], typed: bool) -> DataFrame:
-    options: dict[str, Any] = {
-        "header": True,
-        "escape": '"',
-        "ignoreLeadingWhiteSpace": True,
-        "ignoreTrailingWhiteSpace": True,
-        "multiLine": True,  # a line break inside quotes would tear its row apart; the price is one task a file
-    }
-    if not typed:
-        return _retype_strings(spark.read.csv(uris, inferSchema=True, **options))
-    names = spark.read.csv(uris, **options).columns
-    # A row with more or fewer fields than the header is bad too, which Spark tells where it is given a schema.
-    schema = T.StructType([T.StructField(name, T.StringType()) for name in [*names, BAD]])
-    return _null_missing(spark.read.csv(uris, schema=schema, columnNameOfCorruptRecord=BAD, **options))
+def _read_csv(spark: SparkSession, uris: list[str], typed: bool, field: str) -> DataFrame:
+    """Read all as text."""
+    first = spark.read.csv(uris, **_CSV)
+    _check_headers(spark, sorted(first.inputFiles()), field)
+    # A row with more or fewer fields than the header is bad too, which Spark tells where it is given such a column.
+    names = [*first.columns, BAD] if typed else first.columns
+    schema = T.StructType([T.StructField(name, T.StringType()) for name in names])
+    return spark.read.csv(uris, schema=schema, columnNameOfCorruptRecord=BAD, **_CSV)
+
+
+def _check_headers(spark: SparkSession, files: Sequence[str], field: str) -> None:
+    """Refuse files that differ in their columns, which Spark takes by their place in the first."""
+    headers = {file: _header_of(spark, file) for file in files} if len(files) > 1 else {}
+    told = {file: header for file, header in headers.items() if header}
+    for file, header in told.items():
+        first, wanted = next(iter(told.items()))
+        if header != wanted:
+            raise BadInput(
+                f"{field}: {file} has the columns {', '.join(header)}, but {first} has {', '.join(wanted)}; "
+                "write them in the same order, or leave one out"
+            )
+
+
+def _header_of(spark: SparkSession, file: str) -> list[str]:
+    jvm, hadoop_conf = cast(Any, spark._jvm), spark._jsc.hadoopConfiguration()
+    path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(file))
+    codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(hadoop_conf).getCodec(path)
+    stream = path.getFileSystem(hadoop_conf).open(path)
+    text = jvm.java.io.InputStreamReader(codec.createInputStream(stream) if codec else stream, "UTF-8")
+    reader = jvm.java.io.BufferedReader(text)
+    try:
+        line = str(reader.readLine() or "").removeprefix("\ufeff")
+    finally:
+        reader.close()
+    return [name.strip() for name in next(csv.reader([line], skipinitialspace=True), [])]
 
 
 def _read_json(spark: SparkSession, uris: list[str], typed: bool) -> DataFrame:
@@ -95,14 +149,60 @@ def _read_json(spark: SparkSession, uris: list[str], typed: bool) -> DataFrame:
     return rows.cache() if BAD in rows.columns else rows
 
 
-def _cast(rows: DataFrame, types: Mapping[str, str], field: str) -> DataFrame:
-    """Read columns as their types; a row with a value that cannot be is bad."""
+def _guess_types(spark: SparkSession, uris: list[str], rows: DataFrame) -> dict[str, str]:
+    """Return the types of CSV's columns as Spark infers them, mended by a look at the text.
+
+    Spark takes 1D for a number and 10:30 for a time of today, and does not know all the ways to write "missing".
+
+    Args:
+        spark: The session.
+        uris: The files.
+        rows: What they hold, as text.
+    """
+    names = [name for name in rows.columns if name != BAD]
+    inferred = spark.read.csv(uris, inferSchema=True, **_CSV).schema.fields
+    kinds = {name: _kind_of(field.dataType) for name, field in zip(names, inferred, strict=True)}
+    doubted = [name for name in names if kinds[name] in _LOOKED_AT]
+    if doubted:
+        # A row a value, since Spark takes a minute for an aggregate of a thousand columns.
+        values = rows.select(F.posexplode(F.array(*map(quote, doubted)))).where(f"col NOT IN {MISSING}")
+        looks = [F.bool_and(_reads_as(F.col("col"), kind)).alias(kind) for kind in _LOOKED_AT["string"]]
+        for row in values.groupBy("pos").agg(*looks).collect():
+            name = doubted[row["pos"]]
+            kinds[name] = next((kind for kind in _LOOKED_AT[kinds[name]] if row[kind]), "string")
+    return kinds
+
+
+def _reads_as(text: Column, kind: str) -> Column:
+    return F.lower(text).isin("true", "false") if kind == "boolean" else text.rlike(_FORMS[kind])
+
+
+def _kind_of(kind: T.DataType) -> str:
+    """Return the type that a guess comes to: whole numbers beyond 64 bits, which Spark has as decimals, are double."""
+    if isinstance(kind, T.IntegralType):
+        return "bigint"
+    return "double" if isinstance(kind, T.FractionalType) else kind.simpleString()
+
+
+def _null_missing(rows: DataFrame) -> DataFrame:
+    # By SQL in a whole, as below: a thousand columns are a call of Py4J then, not thousands.
+    given = {n: f"IF({quote(n)} IN {MISSING}, NULL, {quote(n)}) AS {quote(n)}" for n in rows.columns if n != BAD}
+    return rows.selectExpr(*[given.get(name, name) for name in rows.columns])
+
+
+def _cast(rows: DataFrame, types: Mapping[str, str], guessed: Mapping[str, str], field: str) -> DataFrame:
+    """Read columns as their types; a row with a value that cannot be, of those given, is bad."""
+    kinds = {name: kind for name, kind in guessed.items() if kind in _PRIMITIVE}
+    columns = [f"CAST({quote(n)} AS {kinds[n]}) AS {quote(n)}" if n in kinds else quote(n) for n in rows.columns]
+    rows = rows.selectExpr(*columns) if kinds else rows
+    if not types:
+        return rows
     for name in types:
         if name not in rows.columns:
             have = ", ".join(column for column in rows.columns if column != BAD)
             raise BadInput(f"{field}: lacks the column {name!r}; it has {have}")
     names = [name for name in rows.columns if name != BAD]
-    cast = {name: _as_type(name, kind) for name, kind in types.items()}
+    cast = {name: _as_type(rows, name, kind) for name, kind in types.items()}
     unreadable = F.lit(False)
     for name, value in cast.items():
         unreadable |= F.col(quote(name)).isNotNull() & value.isNull()
@@ -112,40 +212,16 @@ def _cast(rows: DataFrame, types: Mapping[str, str], field: str) -> DataFrame:
     return rows.select(*columns, F.coalesce(torn, F.when(unreadable, text)).alias(BAD))
 
 
-def _as_type(name: str, kind: str) -> Column:
+def _as_type(rows: DataFrame, name: str, kind: str) -> Column:
     """Return a column as a type; null where a value is none of it."""
     value, text = F.expr(f"try_cast({quote(name)} AS {kind})"), F.col(quote(name)).cast("string")
+    if kind == "double" and isinstance(rows.schema[name].dataType, T.StringType):
+        return F.when(text.rlike(_FORMS["double"]), value)
     if kind == "bigint":  # Spark would cut a fraction off
         return F.when(F.expr(f"try_cast({quote(name)} AS double)") == value.cast("double"), value)
     if kind in ("date", "timestamp"):  # and take a time of day for today's
         return F.when(text.rlike(r"^\s*\d{4}"), value)
     return value
-
-
-def _null_missing(rows: DataFrame) -> DataFrame:
-    strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType) and f.name != BAD]
-    return rows.withColumns({n: F.when(~F.col(quote(n)).isin(*MISSING), F.col(quote(n))) for n in strings})
-
-
-def _retype_strings(rows: DataFrame) -> DataFrame:
-    """Null the ways a CSV writes "missing", and make columns numeric or boolean that are so but for them."""
-    strings = [f.name for f in rows.schema.fields if isinstance(f.dataType, T.StringType)]
-    if not strings:
-        return rows
-    cleaned = _null_missing(rows)
-    counts = cleaned.agg(
-        *[F.count(quote(n)).alias(f"{i}_given") for i, n in enumerate(strings)],
-        *[F.count(F.col(quote(n)).cast("double")).alias(f"{i}_double") for i, n in enumerate(strings)],
-        *[F.count_if(F.lower(quote(n)).isin("true", "false")).alias(f"{i}_boolean") for i, n in enumerate(strings)],
-    ).first()
-    assert counts is not None
-    kinds = {
-        name: kind
-        for i, name in enumerate(strings)
-        for kind in ("double", "boolean")
-        if 0 < counts[f"{i}_given"] == counts[f"{i}_{kind}"]
-    }
-    return cleaned.withColumns({name: F.col(quote(name)).cast(kind) for name, kind in kinds.items()})
 
 
 def _first_line(text: str) -> str:

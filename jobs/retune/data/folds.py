@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from retune.data.splits import LABEL, ROW_ID
@@ -11,6 +11,7 @@ from retune.search_section import CrossValidation
 from retune.spark import quote
 
 FOLD = "retune_fold"
+_GROUP = "retune_group"
 
 
 def assign_folds(rows: DataFrame, validation: CrossValidation, classes: int, seed: int) -> DataFrame:
@@ -26,11 +27,18 @@ def assign_folds(rows: DataFrame, validation: CrossValidation, classes: int, see
     """
     key = F.col(quote(validation.group)) if validation.group else F.col(ROW_ID)
     hashed = F.xxhash64(F.lit(seed), F.lit("fold"), key)
-    if classes and not validation.group:
-        place = F.dense_rank().over(Window.partitionBy(LABEL).orderBy(hashed))
-    else:
-        place = hashed
-    return rows.withColumn(FOLD, F.pmod(place, F.lit(validation.folds)).cast("int"))
+    if validation.group:
+        # Few groups would leave folds empty if each went by its hash alone; by its rank, all folds have as many.
+        groups = rows.select(key.alias(_GROUP)).distinct()
+        place = F.row_number().over(Window.orderBy(F.xxhash64(F.lit(seed), F.lit("fold"), _GROUP), _GROUP))
+        ranked = F.broadcast(groups.withColumn(FOLD, _fold(place, validation)))
+        return rows.join(ranked, key.eqNullSafe(F.col(_GROUP))).drop(_GROUP)
+    place = F.dense_rank().over(Window.partitionBy(LABEL).orderBy(hashed)) if classes else hashed
+    return rows.withColumn(FOLD, _fold(place, validation))
+
+
+def _fold(place: Column, validation: CrossValidation) -> Column:
+    return F.pmod(place, F.lit(validation.folds)).cast("int")
 
 
 def check_folds(rows: DataFrame, validation: CrossValidation, classes: list[object], seed: int) -> None:

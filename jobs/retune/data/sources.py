@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from retune.data.files import BAD, read_files
+from retune.data.files import BAD, read_files, reading
 from retune.data_section import ROWS, SklearnData, StoredData
 from retune.errors import BadInput
 from retune.spark import quote
@@ -59,13 +59,15 @@ def read_tables(
 def _read_table(
     spark: SparkSession, data: StoredData, table: str, types: Mapping[str, str], uris: list[str]
 ) -> TableRead:
-    read = read_files(spark, uris, data.format, types, data.field(table))
+    field = data.field(table)
+    read = read_files(spark, uris, data.format, types, field, guess=data.tables is None)
     kept = frozenset(types if data.tables else ())
-    if BAD not in read.columns:
-        return TableRead(_normalize(read, kept))
-    read = read.cache()
-    good = read.where(F.col(BAD).isNull()).drop(BAD)
-    return TableRead(_normalize(good, kept), read.where(F.col(BAD).isNotNull()).select(BAD))
+    with reading(field, data.format or "a table", given=True):  # only now Spark looks into all files
+        if BAD not in read.columns:
+            return TableRead(_normalize(read, kept))
+        read = read.cache()
+        good = read.where(F.col(BAD).isNull()).drop(BAD)
+        return TableRead(_normalize(good, kept), read.where(F.col(BAD).isNotNull()).select(BAD))
 
 
 def _read_sklearn(spark: SparkSession, data: SklearnData) -> DataFrame:

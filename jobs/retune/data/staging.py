@@ -21,8 +21,8 @@ from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
-from retune.data.files import form_by_name
 from retune.data.stores import Blob, Store
+from retune.data_section import form_by_name
 from retune.errors import BadInput, RetuneError
 from retune.spark import copy_from_local
 
@@ -92,7 +92,7 @@ def unpack(path: Path, name: str) -> Path:
     Raises:
         BadInput: The zip is broken, or does not hold exactly one file.
     """
-    if path.suffix != ".zip":
+    if path.suffix.lower() != ".zip":
         return path
     try:
         with zipfile.ZipFile(path) as archive:

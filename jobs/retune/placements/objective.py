@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -13,6 +14,7 @@ from retune.search_section import CrossValidation, Search, parse_constraint
 
 ROUNDS = "rounds"
 SIZE = "model_size_mb"
+_LOGGED = re.compile(r"[/\w.\- :]{1,250}")  # what MLflow takes for a metric's name
 _FOLDS_BEFORE_PRUNING = 2
 _TRIALS_BEFORE_PRUNING = 5  # as Optuna's MedianPruner has it
 
@@ -87,12 +89,24 @@ def read_returned(returned: Any, metric: Metric) -> dict[str, float]:
     result = returned if isinstance(returned, Mapping) else {"loss": returned}
     if result.get("status", "ok") != "ok":
         raise ValueError(f"the objective said {result['status']!r}")
-    # NumPy's numbers too, which are no float of Python's.
-    numbers = {name: float(value) for name, value in result.items() if isinstance(value, SupportsFloat)}
+    numbers = {name: number for name, value in result.items() if (number := _as_number(value)) is not None}
+    for name in numbers:
+        if not _LOGGED.fullmatch(str(name)):
+            raise ValueError(
+                f"the objective returned {name!r}: a measure's name has letters, digits and _ . - / : only"
+            )
     if "loss" not in numbers:
         raise ValueError(f"the objective returned {returned!r}, not a loss or a mapping with one")
     # A loss is the metric with its sign turned where higher is better, so the same turn leads back.
     return {f"validation_{metric.name}": metric.loss(numbers.pop("loss")), **numbers}
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number, NumPy's or Python's, as Python's float; None for all else, such as arrays."""
+    try:
+        return float(value) if isinstance(value, SupportsFloat) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def summarize_folds(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -86,10 +86,10 @@ def raw_features(features: list[Feature]) -> ColumnTransformer:
             continue
         for feature in group:
             if kind == "bag":
-                steps.append((f"bag {feature.name}", _bag(), feature.name))
+                steps.append((f"bag {len(steps)}", _bag(), feature.name))
             else:
                 known = [_as_raw(value, feature.type) for value in feature.values]
-                steps.append((f"category {feature.name}", _category(known), [feature.name]))
+                steps.append((f"category {len(steps)}", _category(known), [feature.name]))  # no name may have a __
     example = {f.name: [dict.fromkeys(f.values, 1.0), {}] if f.kind == "bag" else [None] * 2 for f in features}
     # Sparse wherever the second of these rows has a zero, that is with bags: as the rows that models are fitted to.
     made = ColumnTransformer(steps, sparse_threshold=1.0)

@@ -21,7 +21,7 @@ def build_parser(entry_point: str, description: str) -> argparse.ArgumentParser:
     """Return a parser of what both take; an argument left empty leaves what the experiment file says."""
     parser = argparse.ArgumentParser(prog=entry_point, description=description, allow_abbrev=False)
     parser.add_argument("--experiment", required=True, metavar="FILE", help="the experiment file, of trainer keras")
-    parser.add_argument("--data", default="", help="a data set of scikit-learn, or the path of a CSV or Parquet file")
+    parser.add_argument("--data", default="", help="a data set of scikit-learn, or a CSV, JSON lines or Parquet file")
     parser.add_argument("--target", default="", help="the column to predict")
     parser.add_argument("--problem", default="", help="regression, binary or multiclass")
     return parser

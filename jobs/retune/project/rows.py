@@ -13,9 +13,9 @@ from sklearn import datasets
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import train_test_split
 
-from retune.data.files import MISSING, form_by_name
+from retune.data.files import MISSING
 from retune.data.table import Table
-from retune.data_section import FileData, SklearnData
+from retune.data_section import FileData, SklearnData, form_by_name
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.features.base import Feature

@@ -10,13 +10,16 @@ from pyspark.sql import functions as F
 
 from retune.data.folds import check_folds
 from retune.data.splits import LABEL, ROW_ID, SPLIT, SPLITS, add_label, assign_splits, check_splits
+from retune.errors import BadInput
 from retune.features import load_features
-from retune.features.base import FEATURES
+from retune.features.base import FEATURES, Feature
 from retune.handoff import FEATURE_LIST, PROFILE, Stage
 from retune.search_section import CrossValidation
 from retune.spark import quote, read_parquet, spark_session
+from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
+_GREATEST = 3.4028234e38  # of a float32
 
 
 def run(stage: Stage) -> None:
@@ -40,6 +43,8 @@ def run(stage: Stage) -> None:
         fitted = pipeline.fit(rows.where(F.col(SPLIT) == "train"), experiment.features, not_features)
         for name, reason in fitted.left_out.items():
             log.info("column %s is left out: %s", name, reason)
+        if not load_trainer(experiment.model.trainer).takes_infinity:
+            _refuse_infinity(rows, fitted.features, experiment.model.trainer)
         slots = sum(len(feature.slots) for feature in fitted.features)
         log.info("%d features in %d columns", slots, len(fitted.features))
         outputs = {name: f"{stage.folder}/rows/{SPLIT}={name}" for name in SPLITS}
@@ -52,6 +57,23 @@ def run(stage: Stage) -> None:
     stage.client.log_dict(stage.run_id, feature_list, FEATURE_LIST)
     stage.log_metrics({**{f"{name}_rows": count for name, count in counts.items()}, "features": slots})
     stage.publish(**outputs)
+
+
+def _refuse_infinity(rows: DataFrame, features: list[Feature], trainer: str) -> None:
+    """Refuse what would fail every trial.
+
+    Raises:
+        BadInput: A number is infinite, or none as a float32, which libraries take features for.
+    """
+    names = [feature.name for feature in features if feature.kind == "number"]
+    beyond = [F.count_if(F.abs(F.col(quote(name)).cast("double")) > _GREATEST) for name in names]
+    found = rows.agg(*[count.alias(str(i)) for i, count in enumerate(beyond)]).first() if names else None
+    for name, count in zip(names, found or (), strict=True):
+        if count:
+            raise BadInput(
+                f"features: column {name} has {count} values that are infinite or beyond ±{_GREATEST:.2g}, which "
+                f"{trainer} does not take; replace them in the data, or name the column in features.drop"
+            )
 
 
 def _read_tables(spark: SparkSession, stage: Stage) -> dict[str, DataFrame]:

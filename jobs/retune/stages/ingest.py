@@ -92,7 +92,7 @@ def _read(spark: SparkSession, stage: Stage, connection: Connection | None) -> d
 
 
 def _find(spark: SparkSession, stage: Stage, path: str) -> str:
-    return unpack_at(spark, path, f"{stage.folder}/unpacked") if path.endswith(".zip") else path
+    return unpack_at(spark, path, f"{stage.folder}/unpacked") if path.lower().endswith(".zip") else path
 
 
 def _fetch(

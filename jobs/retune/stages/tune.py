@@ -66,10 +66,12 @@ def run(stage: Stage) -> None:
     tracker.kill_unfinished()
     tracker.mark_best(result.best)
     _log_result(stage, result, sizes)
+    # A function of the user's may call something else its rounds.
+    stops_early = experiment.search.early_stopping_rounds and experiment.search.objective is None
     stage.publish(
         best_setting=json.dumps(result.best.setting),
         best_trial=result.best.run_id,
-        best_rounds=str(round(result.best.metrics.get(ROUNDS, 0))),
+        best_rounds=str(round(result.best.metrics.get(ROUNDS, 0)) if stops_early else 0),
     )
 
 

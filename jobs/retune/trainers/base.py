@@ -94,6 +94,7 @@ class Trainer(ABC):
         mlflow_flavor: MLflow's module that autologs its fits.
         model_code: Folders of Python code that travel with its models.
         reports: Whether a fit tells after each round how far it is.
+        takes_infinity: Whether features may be infinite.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Trainer(ABC):
     mlflow_flavor: str
     model_code: tuple[Path, ...] = ()
     reports: bool = False
+    takes_infinity: bool = True
 
     @abstractmethod
     def defaults(self, problem: Problem) -> Mapping[str, object]:

@@ -69,6 +69,7 @@ class Keras(TaskTrainer):
     requirements = ("mlflow", "scikit-learn", "keras", _tensorflow_package(), "numpy", "pandas")
     rounds_parameter = "epochs"
     reports = True
+    takes_infinity = False
 
     def require_installed(self) -> None:
         """Check that TensorFlow and Keras are here; see `Trainer`."""

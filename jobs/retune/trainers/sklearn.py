@@ -35,6 +35,7 @@ class Sklearn(TaskTrainer):
     name = "sklearn"
     mlflow_flavor = "sklearn"
     requirements = ("mlflow", "scikit-learn", "numpy", "pandas")
+    takes_infinity = False
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return what holds of every estimator; `check` knows those that the experiment names."""
@@ -64,6 +65,17 @@ class Sklearn(TaskTrainer):
             strict = isinstance(default, bool) or (isinstance(default, int) and name.rpartition("__")[2][:2] == "n_")
             if strict and (rule := broken_rule(value, default)):
                 raise BadInput(f"{where}.{name} = {value!r}: {rule}")
+        self._check_untuned(experiment)
+
+    def _check_untuned(self, experiment: Experiment) -> None:
+        """Check that its parameters are those of its own estimator, where the space has others too."""
+        given = experiment.untuned_parameters
+        path = str(given[_ESTIMATOR])
+        known = _make(path, f"model.untuned.{_ESTIMATOR}", experiment.problem).get_params()
+        for name in given:
+            if name not in (_ESTIMATOR, *known):
+                section = "untuned" if name in experiment.model.untuned else "fixed"
+                raise BadInput(f"model.{section}.{name}: {path} has no such parameter; {did_you_mean(name, known)}")
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> BaseEstimator:
         """Make the estimator; see `TaskTrainer`."""

@@ -25,6 +25,7 @@ class XGBoost(TaskTrainer):
     mlflow_flavor = "xgboost"
     requirements = ("mlflow", "scikit-learn", PACKAGE, "numpy", "pandas")
     rounds_parameter = "n_estimators"
+    takes_infinity = False
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the estimator's parameters; most have no default of their own."""

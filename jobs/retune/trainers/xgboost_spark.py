@@ -48,6 +48,7 @@ class XGBoostSpark(ClusterTrainer):
     name = "xgboost_spark"
     requirements = ("mlflow", "pyspark", PACKAGE, "scikit-learn", "numpy", "pandas", "pyarrow")
     rounds_parameter = "n_estimators"
+    takes_infinity = False
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return XGBoost's parameters, less those that retune or `xgboost.spark` sets itself."""
