@@ -42,13 +42,12 @@ def measure(place: Place, rounds: int) -> Figure:
     for _ in range(rounds):
         tune = run_stage(place, "tune", *as_arguments(lease_tune(place, featurized), featurized))
         search_s = client.get_run(tune).data.metrics["search_s"]
-        guide_s = ask_process([*loop, "autolog"], place.env)["loop_s"]
-        figure.add(
-            guide_s / search_s,
-            {
-                "the guide's loop": guide_s,
-                "without autologging": ask_process([*loop, "plain"], place.env)["loop_s"],
-                "retune's search": search_s,
-            },
+        guide_s, plain_s = (ask_process([*loop, how], place.env)["loop_s"] for how in ("autolog", "plain"))
+        parts = {"the guide's loop": guide_s, "without autologging": plain_s, "retune's search": search_s}
+        figure.add(guide_s / search_s, parts)
+        figure.remark = (
+            f"In the last round, {1 - plain_s / guide_s:.0%} of the guide's loop was autologging, and the fits alone, "
+            f"which keep nothing, took {plain_s / search_s:.2f} times as long as retune's tracked search with its own "
+            "scoring: the fits are what is left."
         )
     return figure
