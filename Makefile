@@ -44,7 +44,7 @@ schema: setup ## write docs/experiment.schema.json anew
 	@$(IN_ENV) exec python -m retune.schema
 
 test: setup-dev ## run all tests
-	@$(IN_ENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(IN_ENV) pytest -n 2 --dist loadfile
 
 test-unit: setup-dev ## run the tests that need no Spark, in seconds
 	@$(IN_ENV) pytest -n 2 --dist loadfile tests/unit
