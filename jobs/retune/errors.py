@@ -48,13 +48,13 @@ class TrialHung(RetuneError):
 class AllTrialsFailed(RetuneError):
     """The search spent its budget and not one trial succeeded."""
 
-    exit_code = 65  # EX_DATAERR: by the same seed, another try would propose the same settings
+    exit_code = BadInput.exit_code  # by the same seed, another try would propose the same settings
 
 
 class TooManyFailedTrials(RetuneError):
     """More trials failed than `max_failed_trials` allows."""
 
-    exit_code = 65  # as above
+    exit_code = BadInput.exit_code  # as above
 
 
 def root_cause(error: BaseException) -> str:
