@@ -277,3 +277,9 @@ def test_a_choice_that_a_point_leaves_out_is_missing():
     space, _ = choose(["plain", "dart"], "dart")
     with pytest.raises(ValueError, match=r"^x is missing$"):
         locate(space, {})
+
+
+@pytest.mark.parametrize(("name", "value"), [("infra_retries", 1), ("max_failed_trials", 3), ("trial_timeout", "10m")])
+def test_spark_trials_is_refused_what_it_would_ignore(name, value):
+    with pytest.raises(ValidationError, match="SparkTrials has none; leave it out"):
+        read(runner="spark_trials", **{name: value})
