@@ -20,6 +20,7 @@ NAME = "driver_memory"
 ROUNDS = 1
 _ROWS = (200_000, 1_000_000)
 _TRIALS = 4
+_CLUSTER = "local-cluster[1,2,1024]"
 _MB = 2**20
 
 
@@ -31,17 +32,16 @@ def measure(place: Place, rounds: int) -> Figure:
     figure = Figure(
         NAME,
         f"Driver memory with {many:,} rows over that with {few:,}",
-        f"After a search of {_TRIALS} trials in local mode, with its rows still held: resident memory of the Python "
-        "driver, and the JVM's heap in use after a full collection, less what Spark's storage memory holds, which are "
-        "the rows: on a cluster, they are the executors'. Each size has a process of its own.",
+        f"After a search of {_TRIALS} trials with one executor of 2 cores in a process of its own, and its rows "
+        "still held: resident memory of the Python driver, and the heap in use of the driver's JVM after a full "
+        "collection. Each size has a driver of its own.",
         goal=1.1,
         unit="MB",
     )
     for _ in range(rounds):
         told = {rows: ask_process([sys.executable, __file__, prepare(place, rows)], place.env) for rows in _ROWS}
         parts = {f"{rows:,} rows: {what}": mb for rows, each in told.items() for what, mb in each.items()}
-        own = {rows: each["Python"] + each["JVM heap"] - each["of it storage"] for rows, each in told.items()}
-        figure.add(own[many] / own[few], {**parts, **{f"{rows:,} rows: driver's own": own[rows] for rows in _ROWS}})
+        figure.add(sum(told[many].values()) / sum(told[few].values()), parts)
     return figure
 
 
@@ -49,20 +49,18 @@ def search_and_weigh(place: Place, featurized: str) -> dict[str, float]:
     """Search, and return megabytes by what holds them."""
     from warm import tuning
 
-    with tuning(place, featurized) as held:
+    with tuning(place, featurized, _CLUSTER) as held:
         held.search(_TRIALS)
         gc.collect()
-        heap, storage = _jvm_memory(held.spark)
-        return {"Python": psutil.Process().memory_info().rss / _MB, "JVM heap": heap, "of it storage": storage}
+        return {"Python": psutil.Process().memory_info().rss / _MB, "JVM's heap": _heap_mb(held.spark)}
 
 
-def _jvm_memory(spark: SparkSession) -> tuple[float, float]:
+def _heap_mb(spark: SparkSession) -> float:
     jvm: Any = spark._jvm
     for _ in range(3):
         jvm.java.lang.System.gc()
     runtime = jvm.java.lang.Runtime.getRuntime()
-    status = spark.sparkContext._jsc.sc().getExecutorMemoryStatus().values().head()
-    return (runtime.totalMemory() - runtime.freeMemory()) / _MB, (status._1() - status._2()) / _MB
+    return float(runtime.totalMemory() - runtime.freeMemory()) / _MB
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from retune.search.loop import run_search
 from retune.search.plan import Result
 from retune.search.trial import Tracker, Trial
 from retune.space import Setting
+from retune.spark import spark_session
 from retune.stages.tune import _build_plan, _watched
 from retune.stages.warm_start import WarmStart
 from retune.tracking import connect
@@ -113,21 +114,15 @@ def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> Data
 
 
 @contextmanager
-def warm_session(place: Place) -> Iterator[SparkSession]:
-    """Start a Spark session on all cores, in a JVM of its own that ends with it."""
-    with mock.patch.dict(os.environ, place.env):
-        spark = (
-            SparkSession.builder.master("local[*]")
-            .config("spark.sql.session.timeZone", "UTC")
-            .config("spark.scheduler.mode", "FAIR")
-            .getOrCreate()
-        )
-        spark.sparkContext.setLogLevel("ERROR")
+def warm_session(place: Place, master: str = "local[*]") -> Iterator[SparkSession]:
+    """Start Spark as a job does, by default on all cores of one JVM, which ends with it."""
+    with mock.patch.dict(os.environ, {**place.env, "PYSPARK_SUBMIT_ARGS": f"--master {master} pyspark-shell"}):
         try:
-            yield spark
+            with spark_session("bench") as spark:
+                spark.sparkContext.setLogLevel("ERROR")
+                yield spark
         finally:
             gateway = SparkContext._gateway
-            spark.stop()
             gateway.shutdown()
             gateway.proc.stdin.close()  # the JVM ends with it
             gateway.proc.wait()
@@ -135,9 +130,9 @@ def warm_session(place: Place) -> Iterator[SparkSession]:
 
 
 @contextmanager
-def tuning(place: Place, featurized: str) -> Iterator[Tuning]:
+def tuning(place: Place, featurized: str, master: str = "local[*]") -> Iterator[Tuning]:
     """Open the tune stage after a featurize run, as its job does, and try some settings so that the JVM is warm."""
-    with warm_session(place) as spark, open_tuning(place, spark, featurized) as held:
+    with warm_session(place, master) as spark, open_tuning(place, spark, featurized) as held:
         held.search(_WARM_UP)
         yield held
 
