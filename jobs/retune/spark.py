@@ -61,7 +61,15 @@ def _start(name: str | None = None) -> SparkSession:
     log4j: Any = cast(Any, spark._jvm).org.apache.logging.log4j
     # It warns of every pool that no file describes; trials have pools of their own.
     log4j.core.config.Configurator.setLevel("org.apache.spark.scheduler.FairSchedulableBuilder", log4j.Level.ERROR)
+    tell_cores(spark)
     return spark
+
+
+def tell_cores(spark: SparkSession) -> None:
+    """Write into Spark's conf what local mode leaves out: SynapseML would run a job before every fit to learn it."""
+    context = spark.sparkContext
+    if str(context.master).startswith("local["):
+        context._conf.setIfMissing("spark.executor.cores", str(context.defaultParallelism))
 
 
 @contextmanager

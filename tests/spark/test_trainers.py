@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from pyspark.ml import PipelineModel, Transformer
@@ -24,7 +25,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.pipeline_reader import load_pipeline
 from retune.placements.rows import laid_out
-from retune.spark import Slots
+from retune.spark import Slots, tell_cores
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
 
@@ -329,3 +330,24 @@ def test_native_code_is_loaded_once_a_process(case, spark):
     jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
     mapped = {line.split()[-1] for line in Path(f"/proc/{jvm}/maps").read_text().splitlines() if "lightgbm.so" in line}
     assert len(mapped) <= 1
+
+
+def test_a_fit_tells_java_little_and_asks_nothing_back(case, spark):
+    """SynapseML's own wrapper makes some 1,400 calls to fit and to predict: more than a tenth of a second."""
+    if case.trainer.name != "synapseml_lightgbm":
+        pytest.skip("Spark's own wrappers say less, and their fits take longer")
+    java = spark.sparkContext._gateway._gateway_client
+    with mock.patch.object(java, "send_command", wraps=java.send_command) as calls:
+        case.fit(case.laid_out).transform(case.rows)
+    assert calls.call_count < 400
+
+
+def test_a_fit_is_two_jobs(case, spark):
+    """SynapseML asks for the vectors' size, then fits; a job for the executors' cores would come before."""
+    if case.trainer.name != "synapseml_lightgbm" or case.classes:
+        pytest.skip("other fits take jobs for their rounds or classes")
+    tell_cores(spark)
+    spark.sparkContext.setJobGroup("a fit", "")
+    case.fit(case.laid_out)
+    spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    assert len(spark.sparkContext.statusTracker().getJobIdsForGroup("a fit")) == 2

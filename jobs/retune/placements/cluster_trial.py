@@ -96,7 +96,7 @@ class FitAndScore:
             scored_rows = scored_rows.where(held_out | sampled(1 / (folds.folds - 1)))
             scored_rows = scored_rows.withColumn(SPLIT, F.when(held_out, "validation").otherwise("train"))
         started = time.monotonic()
-        watched = self._early_stopping(scored_rows.where(F.col(SPLIT) == "validation"))
+        watched = self._early_stopping(scored_rows)
         with self._autolog.around_fit(attempt.run_id.result()) if self._autolog else nullcontext():
             model = self._trainer.fit(
                 fit_rows, parameters, experiment.problem, classes, experiment.search.seed, watched
@@ -116,12 +116,13 @@ class FitAndScore:
             self._models.log(model, attempt.run_id.result())
         return metrics
 
-    def _early_stopping(self, validation_rows: DataFrame) -> EarlyStopping | None:
+    def _early_stopping(self, scored_rows: DataFrame) -> EarlyStopping | None:
         rounds = self._experiment.search.early_stopping_rounds
         if rounds is None:
             return None
         held_out = max(1, self._rows.count - self._rows.fitted)
-        return EarlyStopping(validation_rows.where(sampled(_MOST_WATCHED_ROWS / held_out)), rounds)
+        watched = (F.col(SPLIT) == "validation") & sampled(_MOST_WATCHED_ROWS / held_out)
+        return EarlyStopping(scored_rows.where(watched), rounds)
 
 
 class OwnFunction:

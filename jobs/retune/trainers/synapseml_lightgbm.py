@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.ml import Transformer
+from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from synapse.ml.lightgbm import LightGBMClassifier, LightGBMRegressor
+from synapse.ml import lightgbm
 
 from retune.data.splits import LABEL, ROW_ID
 from retune.errors import BadInput
@@ -152,6 +153,35 @@ class SynapseMLLightGBM(ClusterTrainer):
             ),
         }
         return _estimator(problem)(**settings).fit(rows)
+
+
+class _Terse(JavaParams):
+    """Part of an estimator that tells Java what was set and asks for nothing back.
+
+    SynapseML's own hands over every parameter and default in several calls each, looking up a Java class by the parts
+    of its name for each; the fitted model's are read back, and handed over again when it predicts. Java had them all.
+    """
+
+    def _transfer_params_to_java(self) -> None:
+        for param, value in self._paramMap.items():
+            self._java_obj.set(self._make_java_param_pair(param, value))
+
+    def _create_model(self, java_model: Any) -> Transformer:
+        model = self._model(java_obj=java_model)
+        model._defaultParamMap.clear()
+        return model
+
+
+class LightGBMRegressor(_Terse, lightgbm.LightGBMRegressor):
+    """SynapseML's, under its own name: MLflow's autologging writes it down."""
+
+    _model = lightgbm.LightGBMRegressionModel
+
+
+class LightGBMClassifier(_Terse, lightgbm.LightGBMClassifier):
+    """As `LightGBMRegressor`."""
+
+    _model = lightgbm.LightGBMClassificationModel
 
 
 def _estimator(problem: Problem) -> Any:
