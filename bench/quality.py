@@ -5,64 +5,55 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from machine import describe, look_at_machine
 from measure import BenchError, Skipped
 from peers import ask_peer
 from place import ROOT, Place, temporary_place
 from pyspark.sql import SparkSession
-from rows import TARGET, make_synthetic, require_california
-from sklearn import datasets
-from warm import NoTracker, as_spark_rows, warm_session
+from rows import TARGET, require_california, write_synthetic
+from stages import prepare_search
+from warm import open_tuning, warm_session
 
-from retune.data.splits import SPLIT
-from retune.evaluation import score_splits
-from retune.metrics import METRICS
-from retune.placements.rows import laid_out
-from retune.search.engine import build_engine
-from retune.search.loop import run_search
-from retune.search.plan import Plan
-from retune.search.stopping import Budget
-from retune.search.trial import Attempt
-from retune.search_section import Search
-from retune.space import Setting
-from retune.trainers import load_trainer
+from retune.handoff import FEATURE_LIST
+from retune.trial_runs import TrialRuns
 
-_SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
-_SPACE = {
-    "learningRate": {"type": "loguniform", "low": 0.005, "high": 0.5},
-    "numLeaves": {"type": "uniformint", "low": 4, "high": 128},
-    "numIterations": {"type": "uniformint", "low": 20, "high": 500},
-    "minDataInLeaf": {"type": "uniformint", "low": 1, "high": 100},
-    "featureFraction": {"type": "uniform", "low": 0.4, "high": 1},
-    "lambdaL2": {"type": "loguniform", "low": 1e-3, "high": 100},
+_SYNTHETIC_ROWS = 20_000
+_DATA = {
+    "California Housing": "{source: sklearn, dataset: california_housing, target: MedHouseVal}",
+    "diabetes": "{source: sklearn, dataset: diabetes, target: target}",
+    "synthetic": "{source: file, path: {path}, target: {target}}",
 }
+_EXPERIMENT = """
+name: quality
+data: {data}
+problem: regression
+split: {{validation: 0.15, test: 0.25, seed: {seed}}}
+model: {{trainer: lightgbm}}
+search: {{metric: rmse, max_trials: 100000, timeout: {seconds}s, seed: {seed}, space: {space}}}
+"""
+_SPACE = {
+    "learning_rate": {"type": "loguniform", "low": 0.005, "high": 0.5},
+    "num_leaves": {"type": "uniformint", "low": 4, "high": 128},
+    "n_estimators": {"type": "uniformint", "low": 20, "high": 500},
+    "min_child_samples": {"type": "uniformint", "low": 1, "high": 100},
+    "colsample_bytree": {"type": "uniform", "low": 0.4, "high": 1},
+    "reg_lambda": {"type": "loguniform", "low": 1e-3, "high": 100},
+}
+_WARM_UP = 8
 _PEERS = ("optuna", "flaml")
-_ENOUGH = 100_000
 _METHOD = (
-    "Each searches by itself on this machine, for as long as the others, for the lowest validation RMSE: retune (tpe, "
-    "untracked, distributed fits in a warm Spark session), Optuna (tpe, native LightGBM, the same space) and FLAML "
-    "(native LightGBM, its own space). Neither imports nor Spark's start count. What each found is then fitted to "
-    "train and validation rows and scored on the test rows. A seed draws the splits, the same for all, and seeds the "
-    "search."
+    "Each searches by itself on this machine, for as long as the others, for the lowest validation RMSE of native "
+    "LightGBM on the rows that featurize wrote: retune (Hyperopt's tpe, a trial a core in Spark tasks, each kept in "
+    "MLflow), Optuna (tpe, the same space, a trial a core in threads) and FLAML (its own space). Neither imports nor "
+    "Spark's start count. What each found is then fitted to train and validation rows by native LightGBM and scored "
+    "on the test rows. A seed draws the splits, the same for all, and seeds the search."
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all search on: rows with `retune_split`, and for how long."""
-
-    frame: pd.DataFrame
-    seconds: float
-    seed: int
 
 
 def main() -> int:
@@ -95,66 +86,52 @@ def _parse_arguments() -> argparse.Namespace:
 def _search_all(
     place: Place, spark: SparkSession, name: str, arguments: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    try:
-        frame = _DATA[name]()
-    except Skipped as reason:
-        print(f"skipped: {name}. {reason}.", file=sys.stderr)
-        return
     for seed in range(arguments.seeds):
-        task = Task(_with_splits(frame, seed), arguments.seconds, seed)
-        for contender in ("retune", *_PEERS):
-            told = _search_retune(spark, task) if contender == "retune" else _ask(place, task, contender)
-            print(f"{name}, seed {seed}, {contender}: {told}", file=sys.stderr, flush=True)
-            yield {"data": name, "seed": seed, "contender": contender, **told}
+        try:
+            featurized = _prepare(place, name, seed, arguments.seconds)
+        except Skipped as reason:
+            print(f"skipped: {name}. {reason}.", file=sys.stderr)
+            return
+        order, found = _search_retune(place, spark, featurized, seed)
+        orders = {"retune": {**order, "found": found}}
+        orders |= {peer: {**order, "seconds": arguments.seconds} for peer in _PEERS}
+        for contender, each in orders.items():
+            path = place.home / "quality.json"
+            path.write_text(json.dumps(each), encoding="utf-8")
+            told = {"data": name, "seed": seed, "contender": contender}
+            told |= ask_peer(place, "quality_peers.py", contender, str(path))
+            print(told, file=sys.stderr, flush=True)
+            yield told
 
 
-def _with_splits(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    shares = list(_SPLITS.values())
-    splits = np.random.default_rng(seed).choice(list(_SPLITS), size=len(frame), p=shares)
-    return frame.assign(**{SPLIT: splits})
+def _prepare(place: Place, name: str, seed: int, seconds: float) -> str:
+    """Ingest and featurize; return the featurize run."""
+    data = _DATA[name]
+    if "california" in data:
+        require_california()
+    if "{path}" in data:
+        data = data.replace("{path}", str(write_synthetic(place, _SYNTHETIC_ROWS))).replace("{target}", TARGET)
+    path = place.home / "quality.yaml"
+    text = _EXPERIMENT.format(data=data, seed=seed, seconds=f"{seconds:g}", space=json.dumps(_SPACE))
+    path.write_text(text, encoding="utf-8")
+    return prepare_search(place, path)
 
 
-def _search_retune(spark: SparkSession, task: Task) -> dict[str, float]:
-    trainer = load_trainer("synapseml_lightgbm")
-    fields = {"metric": "rmse", "max_trials": _ENOUGH, "seed": task.seed, "space": _SPACE}
-    rows = as_spark_rows(spark, task.frame, TARGET)
-    train, validation, test = (rows.where(f"{SPLIT} = '{split}'") for split in _SPLITS)
-    with laid_out(train, trainer) as train, laid_out(validation, trainer) as validation:
-
-        def objective(setting: Setting, _attempt: Attempt) -> dict[str, float]:
-            model = trainer.fit(train, setting, "regression", classes=0, seed=task.seed)
-            return score_splits(model.transform(validation), "regression", classes=0, metric="rmse")
-
-        objective({"numIterations": 20}, Attempt())  # warms the session for rows of this kind
-        started = time.perf_counter()
-        over = ("time", lambda _: time.perf_counter() - started >= task.seconds)
-        plan = Plan(METRICS["rmse"], Budget(_ENOUGH, stop_function=over))
-        result = run_search(build_engine(Search.model_validate(fields)), objective, NoTracker(), plan)
-        search_s = time.perf_counter() - started
-        with laid_out(train.unionByName(validation), trainer) as both:
-            model = trainer.fit(both, result.best.setting, "regression", classes=0, seed=task.seed)
-            score = score_splits(model.transform(test), "regression", classes=0, metric="rmse")["test_r2"]
-    return {"test_r2": score, "trials": len(result.trials), "search_s": search_s}
-
-
-def _ask(place: Place, task: Task, contender: str) -> dict[str, float]:
-    rows, order = place.home / "quality.parquet", place.home / "quality.json"
-    task.frame.to_parquet(rows, index=False)
-    about = {"rows": str(rows), "target": TARGET, "split": SPLIT, "space": _SPACE}
-    order.write_text(json.dumps({**about, "seconds": task.seconds, "seed": task.seed}), encoding="utf-8")
-    return ask_peer(place, "quality_peers.py", contender, str(order))
-
-
-def _load_california() -> pd.DataFrame:
-    require_california()
-    return datasets.fetch_california_housing(as_frame=True).frame.rename(columns={"MedHouseVal": TARGET})
-
-
-_DATA: dict[str, Callable[[], pd.DataFrame]] = {
-    "California Housing": _load_california,
-    "diabetes": lambda: datasets.load_diabetes(as_frame=True).frame.rename(columns={"target": TARGET}),
-    "synthetic": lambda: make_synthetic(20_000, seed=42),
-}
+def _search_retune(
+    place: Place, spark: SparkSession, featurized: str, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Search; return what the peers are to search on, and what this search found."""
+    with open_tuning(place, spark, featurized) as held:
+        held.search(_WARM_UP)
+        result, search_s = held.search(held.stage.experiment.search.trials, TrialRuns(held.stage))
+        order = {
+            "rows": {split: held.stage.output("featurize", split) for split in ("train", "validation", "test")},
+            "features": [each["name"] for each in held.stage.artifact("featurize", FEATURE_LIST)["features"]],
+            "threads": os.cpu_count(),
+            "space": _SPACE,
+            "seed": seed,
+        }
+    return order, {"setting": result.best.setting, "trials": len(result.trials), "search_s": search_s}
 
 
 def _table(found: list[dict[str, Any]]) -> list[str]:

@@ -1,20 +1,26 @@
 """A search for a native LightGBM model within a time, for the peers' Python; prints the test R² as JSON.
 
-Arguments: `optuna` or `flaml`, and a JSON file that says what to search on.
+Arguments: `optuna` or `flaml`, or `retune`, whose search is over; and a JSON file that says what to search on.
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from native_loop import build, rmse
+from lightgbm import LGBMRegressor
 from sklearn.metrics import r2_score
 
 Side = tuple[pd.DataFrame, "pd.Series[float]"]
+
+
+def build(order: dict[str, Any], setting: dict[str, Any], threads: int) -> LGBMRegressor:
+    """Return a model, unfitted, with what retune's trainer sets as well."""
+    fixed = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+    return LGBMRegressor(**setting, **fixed, n_jobs=threads, random_state=order["seed"])
 
 
 def search_optuna(order: dict[str, Any], train: Side, validation: Side) -> tuple[Any, int]:
@@ -29,12 +35,13 @@ def search_optuna(order: dict[str, Any], train: Side, validation: Side) -> tuple
 
     def objective(trial: optuna.Trial) -> float:
         setting = {name: draw(trial, name, dimension) for name, dimension in order["space"].items()}
-        return rmse(build(setting, os.cpu_count() or 1, order["seed"]).fit(*train), *validation)
+        predicted = build(order, setting, threads=1).fit(*train).predict(validation[0])
+        return float(np.sqrt(np.mean((predicted - validation[1]) ** 2)))
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=order["seed"]))
-    study.optimize(objective, timeout=order["seconds"])
-    return build(study.best_params, os.cpu_count() or 1, order["seed"]), len(study.trials)
+    study.optimize(objective, timeout=order["seconds"], n_jobs=order["threads"])
+    return build(order, study.best_params, order["threads"]), len(study.trials)
 
 
 def search_flaml(order: dict[str, Any], train: Side, validation: Side) -> tuple[Any, int]:
@@ -54,7 +61,7 @@ def search_flaml(order: dict[str, Any], train: Side, validation: Side) -> tuple[
         time_budget=order["seconds"],
         retrain_full=False,
         seed=order["seed"],
-        n_jobs=os.cpu_count(),
+        n_jobs=order["threads"],
         verbose=0,
     )
     return clone(automl.model.estimator), len(automl.config_history)
@@ -63,20 +70,24 @@ def search_flaml(order: dict[str, Any], train: Side, validation: Side) -> tuple[
 def main() -> None:
     contender, path = sys.argv[1:]
     order = json.loads(Path(path).read_text(encoding="utf-8"))
-    frame = pd.read_parquet(order["rows"])
-    sides: dict[str, Side] = {
-        split: (rows.drop(columns=[order["target"], order["split"]]), rows[order["target"]])
-        for split, rows in frame.groupby(order["split"])
-    }
-    build({"numIterations": 20}, os.cpu_count() or 1).fit(*sides["train"])  # as the session of the others is warm
-    search = {"optuna": search_optuna, "flaml": search_flaml}[contender]
-    started = time.perf_counter()
-    model, trials = search(order, sides["train"], sides["validation"])
-    search_s = time.perf_counter() - started
-    both = [pd.concat([sides["train"][index], sides["validation"][index]]) for index in (0, 1)]
-    features, target = sides["test"]
-    score = float(r2_score(target, model.fit(*both).predict(features)))
-    print(json.dumps({"test_r2": score, "trials": trials, "search_s": search_s}))
+    train, validation, test = (read_side(order, split) for split in ("train", "validation", "test"))
+    if contender == "retune":
+        told = order["found"]
+        model = build(order, told["setting"], order["threads"])
+    else:
+        build(order, {"n_estimators": 20}, order["threads"]).fit(*train)  # as the session of the other is warm
+        search = {"optuna": search_optuna, "flaml": search_flaml}[contender]
+        started = time.perf_counter()
+        model, trials = search(order, train, validation)
+        told = {"trials": trials, "search_s": time.perf_counter() - started}
+    features, target = (pd.concat(both) for both in zip(train, validation, strict=True))
+    score = float(r2_score(test[1], model.fit(features, target).predict(test[0])))
+    print(json.dumps({**told, "test_r2": score}))
+
+
+def read_side(order: dict[str, Any], split: str) -> Side:
+    rows = pd.read_parquet(order["rows"][split], columns=[*order["features"], "retune_label"])
+    return rows[order["features"]], rows["retune_label"]
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from retune.search.trial import Tracker, Trial
 from retune.space import Setting
 from retune.spark import spark_session
 from retune.stages.tune import _build_plan, _watched
-from retune.stages.warm_start import WarmStart
+from retune.stages.warm_start import EarlierTrials
 from retune.tracking import connect
 from retune.trainers import load_trainer
 
@@ -90,7 +90,7 @@ class Tuning:
         stage = replace(self.stage, experiment=self.stage.experiment.model_copy(update={"search": search}))
         open_trials = self._trials(stage.experiment)
         objective = _watched(open_trials, self.spark, search.trial_timeout)
-        plan = _build_plan(stage, WarmStart(), open_trials.parallel)
+        plan = _build_plan(stage, EarlierTrials(), open_trials.parallel)
         started = time.perf_counter()
         result = run_search(build_engine(search), objective, tracker or NoTracker(), plan)
         seconds = time.perf_counter() - started

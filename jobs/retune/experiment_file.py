@@ -22,7 +22,7 @@ _HAS_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Mistake:
     """One thing that is wrong in an experiment file.
 
     Attributes:
@@ -43,12 +43,12 @@ class Problem:
 
 
 class ExperimentError(BadInput):
-    """An experiment file that cannot be used; `problems` holds all that was found."""
+    """An experiment file that cannot be used; `mistakes` holds all that was found."""
 
-    def __init__(self, path: Path | str, problems: list[Problem]) -> None:
+    def __init__(self, path: Path | str, mistakes: list[Mistake]) -> None:
         self.path = path
-        self.problems = problems
-        super().__init__("\n".join(f"{path}{f':{p.line}' if p.line else ''}: {p}" for p in problems))
+        self.mistakes = mistakes
+        super().__init__("\n".join(f"{path}{f':{p.line}' if p.line else ''}: {p}" for p in mistakes))
 
 
 class _Loader(yaml.CSafeLoader):
@@ -70,8 +70,8 @@ class _Loader(yaml.CSafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, such as for 0x_ and `!!int x`
-            problem = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+            mistake = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=mistake, problem_mark=node.start_mark) from error
 
 
 _OTHERWISE = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int")
@@ -114,13 +114,13 @@ def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Ex
     """
     path = Path(path)
     if path.suffix != ".yaml":
-        raise ExperimentError(path, [Problem(None, "", None, "an experiment file's name must end in .yaml; rename it")])
+        raise ExperimentError(path, [Mistake(None, "", None, "an experiment file's name must end in .yaml; rename it")])
     root = _compose(path)
     try:
         experiment = _parse(path, root)
         return _anchor(params, path.parent).apply(experiment) if params else experiment
     except ValidationError as error:
-        raise ExperimentError(path, _problems(error, root)) from error
+        raise ExperimentError(path, _mistakes(error, root)) from error
 
 
 def change_experiment(experiment: Experiment, changes: Mapping[str, object]) -> Experiment:
@@ -136,7 +136,7 @@ def change_experiment(experiment: Experiment, changes: Mapping[str, object]) -> 
     try:
         return Experiment.model_validate(fields)
     except ValidationError as error:
-        raise BadInput("; ".join(map(str, _problems(error, None)))) from error
+        raise BadInput("; ".join(map(str, _mistakes(error, None)))) from error
 
 
 def parse_value(text: str) -> Any:
@@ -148,7 +148,7 @@ def parse_value(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
-        raise BadInput(f"{text!r}: {_yaml_problem(error).rule}") from error
+        raise BadInput(f"{text!r}: {_yaml_mistake(error).rule}") from error
 
 
 def parse_params(text: str) -> TriggerParams:
@@ -160,7 +160,7 @@ def parse_params(text: str) -> TriggerParams:
     try:
         return TriggerParams.model_validate_json(text)
     except ValidationError as error:
-        raise BadInput("; ".join(f"parameter {problem}" for problem in _problems(error, None))) from error
+        raise BadInput("; ".join(f"parameter {mistake}" for mistake in _mistakes(error, None))) from error
 
 
 def _compose(path: Path) -> yaml.MappingNode:
@@ -168,17 +168,17 @@ def _compose(path: Path) -> yaml.MappingNode:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ExperimentError(path, [Problem(None, "", None, f"cannot be read: {reason}")]) from error
+        raise ExperimentError(path, [Mistake(None, "", None, f"cannot be read: {reason}")]) from error
     try:
         root = yaml.compose(text, Loader=_Loader)
     except ReaderError as error:  # of a character; it knows only how many bytes precede it
         line = text.encode()[: error.position].count(b"\n") + 1
         rule = f"is not valid YAML: {chr(error.character)!r}: {error.reason}"
-        raise ExperimentError(path, [Problem(line, "", None, rule)]) from error
+        raise ExperimentError(path, [Mistake(line, "", None, rule)]) from error
     except yaml.YAMLError as error:
-        raise ExperimentError(path, [_yaml_problem(error)]) from error
+        raise ExperimentError(path, [_yaml_mistake(error)]) from error
     if not isinstance(root, yaml.MappingNode):
-        raise ExperimentError(path, [Problem(1, "", None, "must be a YAML mapping with the keys name, data, model, …")])
+        raise ExperimentError(path, [Mistake(1, "", None, "must be a YAML mapping with the keys name, data, model, …")])
     return root
 
 
@@ -187,7 +187,7 @@ def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
     try:
         fields = loader.construct_document(root)
     except yaml.YAMLError as error:
-        raise ExperimentError(path, [_yaml_problem(error)]) from error
+        raise ExperimentError(path, [_yaml_mistake(error)]) from error
     finally:
         loader.dispose()
     _anchor_data(fields.get("data"), path.parent)
@@ -195,7 +195,7 @@ def _parse(path: Path, root: yaml.MappingNode) -> Experiment:
     if experiment.name != path.stem:
         line = _locate(root, ("name",))[1]
         raise ExperimentError(
-            path, [Problem(line, "name", repr(experiment.name), f"must equal the file's stem, {path.stem!r}")]
+            path, [Mistake(line, "name", repr(experiment.name), f"must equal the file's stem, {path.stem!r}")]
         )
     return experiment
 
@@ -223,15 +223,15 @@ def _absolute(uri: str, folder: Path) -> str:
     return f"file://{folder.resolve() / uri}"  # not `as_uri`: Hadoop takes %20 for three characters
 
 
-def _yaml_problem(error: yaml.YAMLError) -> Problem:
+def _yaml_mistake(error: yaml.YAMLError) -> Mistake:
     mark = getattr(error, "problem_mark", None)
     text = getattr(error, "problem", None) or str(error)
-    return Problem(mark.line + 1 if mark else None, "", None, f"is not valid YAML: {text}")
+    return Mistake(mark.line + 1 if mark else None, "", None, f"is not valid YAML: {text}")
 
 
-def _problems(error: ValidationError, root: yaml.MappingNode | None) -> list[Problem]:
-    """Translate pydantic's errors; those of a union's members at one place make one problem."""
-    problems: dict[str, Problem] = {}
+def _mistakes(error: ValidationError, root: yaml.MappingNode | None) -> list[Mistake]:
+    """Translate pydantic's errors; those of a union's members at one place make one mistake."""
+    mistakes: dict[str, Mistake] = {}
     kinds: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         context = item.get("ctx", {})
@@ -250,8 +250,8 @@ def _problems(error: ValidationError, root: yaml.MappingNode | None) -> list[Pro
         shown = None if value is None or isinstance(value, Mapping) else without_password(repr(value))
         if shown and item["type"] == "extra_forbidden" and _SECRET_FIELD.search(str(location[-1])):
             shown = "***"  # a credential that went astray, and Airflow would show it to everybody
-        problems[field] = Problem(line, field, shown, rule)
-    return list(problems.values())
+        mistakes[field] = Mistake(line, field, shown, rule)
+    return list(mistakes.values())
 
 
 _TYPE_NAMES = {

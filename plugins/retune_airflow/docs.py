@@ -40,8 +40,8 @@ def describe_experiment(experiment: Experiment, path: Path) -> str:
 def describe_broken(path: Path, error: ExperimentError) -> str:
     """Return what is wrong in a broken file, as Markdown."""
     rows = "\n".join(
-        f"| {problem.line or ''} | {problem.field} | {_cell(problem.value or '')} | {_cell(problem.rule)} |"
-        for problem in error.problems
+        f"| {mistake.line or ''} | {mistake.field} | {_cell(mistake.value or '')} | {_cell(mistake.rule)} |"
+        for mistake in error.mistakes
     )
     return f"""\
 ### {path.name} cannot be used

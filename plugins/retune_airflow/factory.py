@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from retune.experiment import Experiment
-from retune.experiment_file import ExperimentError, Problem, find_experiments, read_experiment
+from retune.experiment_file import ExperimentError, Mistake, find_experiments, read_experiment
 from retune_airflow.broken import BrokenExperimentOperator
 from retune_airflow.callbacks import fail_pipeline
 from retune_airflow.docs import describe_broken, describe_experiment
@@ -44,7 +44,7 @@ def _build(path: Path) -> DAG:
         return build_broken_dag(path, error)
     except Exception as error:  # an import error would take the other files' DAGs with it
         rule = f"Airflow cannot make a DAG of it: {type(error).__name__}: {error}"
-        return build_broken_dag(path, ExperimentError(path, [Problem(None, "", None, rule)]))
+        return build_broken_dag(path, ExperimentError(path, [Mistake(None, "", None, rule)]))
 
 
 def build_dag(experiment: Experiment, path: Path) -> DAG:

@@ -170,8 +170,8 @@ def test_model_does_not_hang_on_how_the_rows_lay(case):
 
 
 def test_another_seed_gives_another_model(case):
-    if not case.trainer.draws:
-        pytest.skip("a trainer whose fits draw nothing")
+    if case.trainer.name == "spark_linear":
+        pytest.skip("its fits draw nothing")
     other = predictions(case.fit(case.laid_out, seed=8), case.rows)
     assert not other.exceptAll(predictions(case.model, case.rows)).isEmpty()
 

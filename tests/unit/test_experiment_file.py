@@ -138,7 +138,7 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path):
         ExperimentError, match=r"(?s)search\.metric: is missing.*search\.metrics = .*airflow\.retries"
     ) as e:
         read_experiment(path)
-    assert [problem.field for problem in e.value.problems] == ["search.metric", "search.metrics", "airflow.retries"]
+    assert [mistake.field for mistake in e.value.mistakes] == ["search.metric", "search.metrics", "airflow.retries"]
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "# only a comment"])
@@ -200,10 +200,10 @@ def test_whatever_is_wrong_with_a_file_is_told_as_a_problem_of_the_file(tmp_path
         refusal = error
     if refusal:
         told = str(refusal).splitlines()
-        assert refusal.problems
+        assert refusal.mistakes
         assert all(line.startswith(f"{path}:") for line in told), told
         lines = range(1, text.count("\n") + 2)
-        assert all(problem.rule and problem.line in lines for problem in refusal.problems), told
+        assert all(mistake.rule and mistake.line in lines for mistake in refusal.mistakes), told
 
 
 class Dumper(yaml.SafeDumper):

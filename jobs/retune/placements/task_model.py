@@ -26,7 +26,7 @@ from retune.features.base import FEATURES, Feature
 from retune.handoff import Stage
 from retune.placements.feature_list import has_bags, name_importances, read_features
 from retune.placements.logged import log_whole, metadata_of, requirements_of
-from retune.placements.task_rows import VECTOR_PARTS, read_split
+from retune.placements.task_rows import VECTOR_PARTS, read_plain_split
 from retune.spark import quote
 from retune.trainers import load_trainer
 from retune.trainers.base import PREDICTION, PROBABILITY
@@ -134,7 +134,7 @@ def check_features(spark: SparkSession, stage: Stage) -> None:
         BadInput: It would not: pandas reads a column in another way than Spark does.
     """
     features = read_features(stage)
-    raw = read_split(spark, stage, "train").limit(_CHECKED_ROWS).toPandas()
+    raw = read_plain_split(spark, stage, "train").limit(_CHECKED_ROWS).toPandas()
     size, indices, values = zip(*map(itemgetter(*VECTOR_PARTS), raw[FEATURES]), strict=True)
     vectors = pack_features(np.array(size, dtype=float), list(indices), list(values))
     wanted = stack_features([vectors], has_bags(features))

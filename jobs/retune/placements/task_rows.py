@@ -49,7 +49,7 @@ _VECTOR = T.StructType(
 def read_table(spark: SparkSession, stage: Stage) -> Table:
     """Collect train and validation rows, in an order that hangs on the rows alone."""
     experiment, validation = stage.experiment, stage.experiment.search.validation
-    train, rest = (read_split(spark, stage, split) for split in ("train", "validation"))
+    train, rest = (read_plain_split(spark, stage, split) for split in ("train", "validation"))
     if isinstance(validation, CrossValidation):
         classes = len(stage.artifact("ingest", PROFILE)["classes"])
         rows = assign_folds(train.unionByName(rest), validation, classes, experiment.split.seed)
@@ -62,7 +62,7 @@ def read_table(spark: SparkSession, stage: Stage) -> Table:
     return _collect(rows, categories, has_bags(features))
 
 
-def read_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
+def read_plain_split(spark: SparkSession, stage: Stage, split: str) -> DataFrame:
     """Read a split with its vectors as structs of `VECTOR_PARTS`, as Parquet has them."""
     uri = stage.output("featurize", split)
     known = read_parquet(spark, uri).schema

@@ -32,7 +32,7 @@ from retune.search.watchdog import Watchdog
 from retune.search_section import CrossValidation, Search
 from retune.space import Setting
 from retune.spark import losing_spark_told_apart, spark_session
-from retune.stages.warm_start import WarmStart, champion_setting, learn_from_earlier
+from retune.stages.warm_start import EarlierTrials, champion_setting, learn_from_earlier
 from retune.sweep import score_settings, scorer_name, write_csv, write_text
 from retune.trainers import load_trainer
 from retune.trial_runs import BASIS, SPACE, TrialRuns
@@ -152,7 +152,7 @@ def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Obje
     return watched
 
 
-def _build_plan(stage: Stage, earlier: WarmStart, parallel: int) -> Plan:
+def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int) -> Plan:
     experiment, search = stage.experiment, stage.experiment.search
     wanted = [*experiment.points_to_evaluate, *earlier.points]
     points = [point for point in wanted if point not in earlier.known]

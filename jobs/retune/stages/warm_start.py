@@ -29,7 +29,7 @@ _TAKEN = "taken"
 
 
 @dataclass
-class WarmStart:
+class EarlierTrials:
     """What was found, and what became of it.
 
     Attributes:
@@ -48,7 +48,7 @@ class WarmStart:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-def learn_from_earlier(stage: Stage, basis: str) -> WarmStart:
+def learn_from_earlier(stage: Stage, basis: str) -> EarlierTrials:
     """Read the trials of earlier searches as `search.warm_start` has it.
 
     Args:
@@ -56,7 +56,7 @@ def learn_from_earlier(stage: Stage, basis: str) -> WarmStart:
         basis: What the losses of this search hang on; those of an equal basis can be compared.
     """
     wanted = stage.experiment.search.warm_start
-    learnt = WarmStart()
+    learnt = EarlierTrials()
     if wanted is None:
         return learnt
     runs = _earlier_searches(stage, wanted.max_age)[-wanted.runs :]
@@ -101,7 +101,7 @@ def _earlier_searches(stage: Stage, max_age: int | None) -> list[Run]:
     ]
 
 
-def _take_trials(learnt: WarmStart, trials: Iterable[Trial], search: Search) -> None:
+def _take_trials(learnt: EarlierTrials, trials: Iterable[Trial], search: Search) -> None:
     metric, name = METRICS[search.metric], f"validation_{search.metric}"
     constraints = [parse_constraint(text) for text in search.constraints]
     for trial in trials:
@@ -117,7 +117,7 @@ def _take_trials(learnt: WarmStart, trials: Iterable[Trial], search: Search) -> 
         learnt.trials.append(replace(trial, setting=setting, loss=metric.loss(value) if usable else None))
 
 
-def _take_best(learnt: WarmStart, trials: list[Trial], search: Search) -> None:
+def _take_best(learnt: EarlierTrials, trials: list[Trial], search: Search) -> None:
     best = best_of(trials)
     if best:
         setting, what = _fit_in(best.setting, search)

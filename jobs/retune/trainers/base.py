@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 from retune.data.table import Table
@@ -23,6 +24,7 @@ from retune.trainers._parameters import Given, broken_rule, did_you_mean, given_
 
 PREDICTION = "retune_prediction"
 PROBABILITY = "retune_probability"
+WATCHED = "retune_watched"
 MODEL_CODE = Path(__file__).parent / "model_code"
 Report: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """Is told after each round of a fit: how many rounds are done, and what was measured, such as `train_loss`."""
@@ -39,6 +41,11 @@ class EarlyStopping:
 
     rows: DataFrame
     rounds: int
+
+    def beside(self, fitted: DataFrame) -> DataFrame:
+        """Return the rows of the fit and these, told apart by the column `WATCHED` (boolean)."""
+        watched = self.rows.select(*fitted.columns).withColumn(WATCHED, F.lit(True))
+        return fitted.withColumn(WATCHED, F.lit(False)).unionByName(watched)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,6 @@ class Trainer(ABC):
         problems: The kinds of problem it can fit.
         requirements: The Python packages that its models need to be loaded, without versions.
         rounds_parameter: The parameter that says how many rounds a fit has, where it can stop early.
-        draws: Whether a fit draws random numbers, so that another seed can give another model.
         mlflow_flavor: MLflow's module that autologs its fits.
         model_code: Folders of Python code that travel with its models.
         reports: Whether a fit tells after each round how far it is.
@@ -102,7 +108,6 @@ class Trainer(ABC):
     problems: tuple[Problem, ...] = get_args(Problem)
     requirements: tuple[str, ...]
     rounds_parameter: str | None = None
-    draws: bool = True
     mlflow_flavor: str
     model_code: tuple[Path, ...] = ()
     reports: bool = False

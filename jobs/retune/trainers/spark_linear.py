@@ -33,7 +33,6 @@ class SparkLinear(SparkTrainer):
     """
 
     name = "spark_linear"
-    draws = False
     regressor = LinearRegression
     classifier = LogisticRegression
 

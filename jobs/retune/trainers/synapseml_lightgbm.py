@@ -9,7 +9,6 @@ from typing import Any
 from pyspark.ml import Transformer
 from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from synapse.ml import lightgbm
 
 from retune.data.splits import LABEL, ROW_ID
@@ -18,12 +17,11 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping, FitPlan
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, WATCHED, ClusterTrainer, EarlyStopping, FitPlan
 
 _ROWS_PER_TASK = 10_000
 _VALUES_PER_THREAD = 500_000
 _BYTES_PER_VALUE = 16  # two copies of a float64
-_WATCHED = "retune_watched"
 _OURS = frozenset(
     (
         *("self", "java_obj", "fobj", "modelString", "referenceDataset", "executionMode", "numBatches", "numTasks"),
@@ -127,9 +125,7 @@ class SynapseMLLightGBM(ClusterTrainer):
         """Fit one model; see `Trainer`."""
         partitions = rows.rdd.getNumPartitions()
         if early_stopping:
-            rows = rows.withColumn(_WATCHED, F.lit(False)).unionByName(
-                early_stopping.rows.select(*rows.columns).withColumn(_WATCHED, F.lit(True))
-            )
+            rows = early_stopping.beside(rows)
         if parameters.get("useBarrierExecutionMode"):
             # A barrier stage must not join partitions of the stage before, as `layout` and early stopping do.
             rows = rows.repartition(partitions, ROW_ID).sortWithinPartitions(ROW_ID)
@@ -147,7 +143,7 @@ class SynapseMLLightGBM(ClusterTrainer):
             "predictionCol": PREDICTION,
             **({"probabilityCol": PROBABILITY} if problem != "regression" else {}),
             **(
-                {"validationIndicatorCol": _WATCHED, "earlyStoppingRound": early_stopping.rounds}
+                {"validationIndicatorCol": WATCHED, "earlyStoppingRound": early_stopping.rounds}
                 if early_stopping
                 else {}
             ),

@@ -11,7 +11,6 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.ml import Transformer
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from xgboost.spark import SparkXGBClassifier, SparkXGBRegressor
 
 from retune.data.splits import LABEL, ROW_ID
@@ -21,10 +20,9 @@ from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
 from retune.trainers._xgboost import PACKAGE
-from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
+from retune.trainers.base import PREDICTION, PROBABILITY, WATCHED, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_WORKER = 10_000
-_WATCHED = "retune_watched"
 _OURS = frozenset(
     (
         *("featuresCol", "features_cols", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol"),
@@ -111,10 +109,8 @@ class XGBoostSpark(ClusterTrainer):
         # A barrier stage with more tasks than can run would wait, in vain where an executor is gone.
         workers = settings["num_workers"] = min(settings["num_workers"], _tasks_at_once(spark, Slots.of(spark)))
         if early_stopping:
-            rows = rows.withColumn(_WATCHED, F.lit(False)).unionByName(
-                early_stopping.rows.select(*rows.columns).withColumn(_WATCHED, F.lit(True))
-            )
-            settings |= {"validation_indicator_col": _WATCHED, "early_stopping_rounds": early_stopping.rounds}
+            rows = early_stopping.beside(rows)
+            settings |= {"validation_indicator_col": WATCHED, "early_stopping_rounds": early_stopping.rounds}
         if early_stopping or workers != partitions:
             rows = _spread(rows, workers)
         settings |= {"features_col": FEATURES, "label_col": LABEL, "prediction_col": PREDICTION, "verbose": False}
