@@ -44,10 +44,10 @@ schema: setup ## write docs/experiment.schema.json anew
 	@$(IN_ENV) exec python -m retune.schema
 
 test: setup-dev ## run all tests
-	@$(IN_ENV) pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(IN_ENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup-dev ## run the tests that need no Spark, in seconds
-	@$(IN_ENV) pytest -n 2 --dist loadgroup tests/unit
+	@$(IN_ENV) pytest -n 2 --dist loadfile tests/unit
 
 chaos: setup-dev ## kill a search 20 times and see that no trial is lost or doubled, in about 10 minutes (PARALLEL=1)
 	@$(IN_ENV) RETUNE_CHAOS_KILLS=20 RETUNE_CHAOS_PARALLEL=$(or $(PARALLEL),1) pytest tests/jobs/test_chaos.py --log-cli-level=INFO --timeout=3600

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from retune import settings
 from retune.errors import BadInput
-from retune.experiment_file import find_experiments, read_experiment
+from retune.experiment_file import ExperimentError, find_experiments, line_of, read_experiment
 from retune.trainers import load_trainer
 
 
@@ -23,10 +24,13 @@ def main() -> int:
         try:
             experiment = read_experiment(path)
             load_trainer(experiment.model.trainer).check(experiment)
-        except BadInput as error:
+        except ExperimentError as error:
             failed = True
-            text = str(error)
-            print(text if str(path) in text else f"{path}: {text}", file=sys.stderr)
+            print(error, file=sys.stderr)
+        except BadInput as error:  # the trainer's, which begins with the field
+            failed = True
+            field = re.split(r"[: ]", str(error), maxsplit=1)[0]
+            print(f"{path}:{line_of(path, field)}: {error}", file=sys.stderr)
         else:
             print(f"{path}: fine")
     if not paths:

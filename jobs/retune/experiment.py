@@ -5,6 +5,7 @@ Light on purpose: Airflow imports this at every parse. `retune.experiment_file` 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -147,15 +148,25 @@ class Experiment(Section):
                 )
         self._check_tables()
         self._check_target()
-        known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in allowed)}
+        self._check_constraints()
+        return self
+
+    def _check_constraints(self) -> None:
+        metrics = metrics_for(self.problem)
+        known = {*MEASURED, *(f"{split}_{name}" for split in ("train", "validation") for name in metrics)}
+        allowed: dict[str, tuple[float, float]] = {}
         for index, text in enumerate(self.search.constraints):
             try:
-                measure, _, _ = parse_constraint(text)
+                measure, relation, bound = parse_constraint(text)
                 if measure not in known and self.search.objective is None:
                     raise ValueError(f"knows no measure {measure!r}; there are {', '.join(sorted(known))}")
+                low, high = allowed.get(measure, (-math.inf, math.inf))
+                low, high = (max(low, bound), high) if relation == ">=" else (low, min(high, bound))
+                if low > high:
+                    raise ValueError(f"leaves no {measure} that the constraints before it allow")
+                allowed[measure] = low, high
             except ValueError as error:
                 raise cross_error(f"search.constraints.{index}", text, str(error)) from error
-        return self
 
     def _check_target(self) -> None:
         without: dict[str, list[Any]] = {

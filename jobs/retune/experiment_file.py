@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,15 @@ def read_experiment(path: Path | str, params: TriggerParams | None = None) -> Ex
         raise ExperimentError(path, _mistakes(error, root)) from error
 
 
+def line_of(path: Path, field: str) -> int:
+    """Return the line of a field of an experiment file, from 1; of its section, where it is not there.
+
+    Raises:
+        ExperimentError: The file cannot be read or is no YAML.
+    """
+    return _locate(_compose(path), tuple(field.split(".")))[1] or 1
+
+
 def change_experiment(experiment: Experiment, changes: Mapping[str, object]) -> Experiment:
     """Return an experiment with other values, by the path of the field (`search.max_trials`), validated anew.
 
@@ -230,9 +239,8 @@ def _yaml_mistake(error: yaml.YAMLError) -> Mistake:
 
 
 def _mistakes(error: ValidationError, root: yaml.MappingNode | None) -> list[Mistake]:
-    """Translate pydantic's errors; those of a union's members at one place make one mistake."""
-    mistakes: dict[str, Mistake] = {}
-    kinds: dict[str, list[str]] = {}
+    """Translate pydantic's errors; those of a union's members make one mistake."""
+    found: dict[str, list[Mistake]] = {}
     for item in error.errors(include_url=False):
         context = item.get("ctx", {})
         location: tuple[Any, ...] = item["loc"]
@@ -245,13 +253,14 @@ def _mistakes(error: ValidationError, root: yaml.MappingNode | None) -> list[Mis
             location, value = (*location, discriminator), context["tag"]
         known, line = _locate(root, location, keep_last=item["type"] == "missing")
         field = ".".join(str(part) for part in known)
-        kinds.setdefault(field, []).append(item["type"])
-        rule = _type_rule(kinds[field]) or _rule(item["type"], item["msg"], context)
+        rule = _rule(item["type"], item["msg"], context)
         shown = None if value is None or isinstance(value, Mapping) else without_password(repr(value))
         if shown and item["type"] == "extra_forbidden" and _SECRET_FIELD.search(str(location[-1])):
             shown = "***"  # a credential that went astray, and Airflow would show it to everybody
-        mistakes[field] = Mistake(line, field, shown, rule)
-    return list(mistakes.values())
+        found.setdefault(field, []).append(Mistake(line, field, shown, rule))
+    # Only a union tells of a value and of what is in it as well; what it tells of the latter is nearer.
+    nearest = {field: alike for field, alike in found.items() if not any(f.startswith(f"{field}.") for f in found)}
+    return [replace(alike[-1], rule=_any_of([one.rule for one in alike])) for alike in nearest.values()]
 
 
 _TYPE_NAMES = {
@@ -268,14 +277,21 @@ _TYPE_NAMES = {
 }
 
 
-def _type_rule(kinds: list[str]) -> str | None:
-    if not all(kind in _TYPE_NAMES for kind in kinds):
-        return None
-    wanted = [_TYPE_NAMES[kind] for kind in kinds if not (kind == "int_type" and "float_type" in kinds)]
-    return "must be " + " or ".join(dict.fromkeys(wanted))
+_MUST_BE = "must be "
+
+
+def _any_of(rules: list[str]) -> str:
+    if not all(rule.startswith(_MUST_BE) for rule in rules):
+        return rules[-1]
+    wanted = list(dict.fromkeys(rule.removeprefix(_MUST_BE) for rule in rules))
+    if _TYPE_NAMES["float_type"] in wanted and _TYPE_NAMES["int_type"] in wanted:
+        wanted.remove(_TYPE_NAMES["int_type"])
+    return _MUST_BE + " or ".join(wanted)
 
 
 def _rule(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    if kind in _TYPE_NAMES:
+        return _MUST_BE + _TYPE_NAMES[kind]
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":

@@ -25,7 +25,7 @@ def test_files_that_are_fine_give_0(tmp_path, capsys):
         (
             "objective: quantile",
             "objectiv: quantile",
-            ": model.fixed.objectiv: synapseml_lightgbm has no such parameter",
+            ":20: model.fixed.objectiv: synapseml_lightgbm has no such parameter",
         ),
         ("tags: [nightly]", "tags: [nightly", ":45: is not valid YAML"),
     ],

@@ -97,6 +97,12 @@ BROKEN = [
     ("owner: ops", "owner: 3", 0, "airflow.owner = 3: must be text"),
     ("tags: [nightly]", "tags: nightly", 0, "airflow.tags = 'nightly': must be a list"),
     ("retries: 2", "retries: -1", 0, "airflow.retries = -1: must be greater than or equal to 0"),
+    ("max_trials: 12", "max_trials: 12\n  points_to_evaluate: champ", 1,
+     "search.points_to_evaluate = 'champ': must be a list or 'champion'"),
+    ("max_trials: 12", "max_trials: 12\n  parallel_trials: 0", 1,
+     "search.parallel_trials = 0: must be greater than 0 or 'auto'"),
+    ("max_trials: 12", "max_trials: 12\n  constraints: [fit_s >= 5, fit_s <= 1]", 1,
+     "search.constraints.1 = 'fit_s <= 1': leaves no fit_s that the constraints before it allow"),
     ("retry_delay: 30s", "retry_delay: soon", 0, f"airflow.retry_delay = 'soon': {DURATION_RULE}"),
     ('"@weekly"', '"@sometimes"', 0, f"schedule = '@sometimes': {CRON_RULE}"),
     ('"@weekly"', "61 * * * *", 0, f"schedule = '61 * * * *': {CRON_RULE}"),
@@ -139,6 +145,13 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path):
     ) as e:
         read_experiment(path)
     assert [mistake.field for mistake in e.value.mistakes] == ["search.metric", "search.metrics", "airflow.retries"]
+
+
+def test_what_is_wrong_inside_a_list_is_told_once(tmp_path):
+    path = write_experiment(tmp_path, GOOD.replace("max_trials: 12", "max_trials: 12\n  points_to_evaluate: [3]"))
+    with pytest.raises(ExperimentError) as e:
+        read_experiment(path)
+    assert [mistake.field for mistake in e.value.mistakes] == ["search.points_to_evaluate.0"]
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "# only a comment"])
