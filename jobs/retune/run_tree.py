@@ -94,7 +94,8 @@ def end_pipeline(client: MlflowClient, pipeline: Run, status: str) -> None:
     client.set_terminated(pipeline.info.run_id, status)
     if status == "FAILED":
         of_this = f"tags.`{DAG_RUN}` = '{pipeline.data.tags[DAG_RUN]}'"
-        for run in search_all(client, pipeline.info.experiment_id, of_this):
+        # The newest first: a stage must not look ended while one of its trials does not.
+        for run in reversed(search_all(client, pipeline.info.experiment_id, of_this)):
             if run.info.status == "RUNNING" and run.info.run_id != pipeline.info.run_id:
                 client.set_terminated(run.info.run_id, "KILLED")
 

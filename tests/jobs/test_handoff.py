@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -174,10 +175,15 @@ def test_an_attempt_that_lost_its_run_does_not_end_it(client, dag_run):
     assert client.get_run(new.run_id).info.status == "RUNNING"
 
 
-def test_a_failed_pipeline_leaves_nothing_running(client, dag_run):
-    tune = lease(client, dag_run, "tune", upstream="featurize-1")
-    run_tree.end_pipeline(client, run_tree.find_pipeline(client, NAME, dag_run), "FAILED")
-    assert client.get_run(tune.run_id).info.status == "KILLED"
+def test_a_failed_pipeline_leaves_nothing_running_and_ends_a_stage_after_its_trials(client, dag_run):
+    tune = lease(client, dag_run, "tune", upstream="featurize-1").run_id
+    tags = {run_tree.PARENT: tune, run_tree.STAGE: "trial", run_tree.DAG_RUN: dag_run}
+    trial = client.create_run(client.get_run(tune).info.experiment_id, tags=tags).info.run_id
+    pipeline = run_tree.find_pipeline(client, NAME, dag_run)
+    with mock.patch.object(client, "set_terminated", wraps=client.set_terminated) as ended:
+        run_tree.end_pipeline(client, pipeline, "FAILED")
+    assert [call.args for call in ended.mock_calls][1:] == [(trial, "KILLED"), (tune, "KILLED")]
+    assert {client.get_run(run).info.status for run in (trial, tune)} == {"KILLED"}
 
 
 def test_a_run_gone_on_with_after_a_clearing_is_adopted_when_its_worker_is_lost(client, dag_run):
