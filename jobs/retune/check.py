@@ -7,7 +7,8 @@ import sys
 
 from retune import settings
 from retune.errors import BadInput
-from retune.experiment_file import ExperimentError, find_experiments, line_of, read_experiment
+from retune.experiment_file import find_experiments, line_of, read_experiment
+from retune.mistakes import ExperimentError
 from retune.trainers import load_trainer
 
 

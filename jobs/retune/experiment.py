@@ -22,9 +22,7 @@ from retune.space import Setting, locate, parameter_names
 
 # A trainer is a file; what it imports is too heavy to ask it for its name here.
 _TRAINERS = Path(__file__).parent / "trainers"
-TRAINERS = tuple(
-    sorted(m.name for m in iter_modules([str(_TRAINERS)]) if m.name != "base" and not m.name.startswith("_"))
-)
+TRAINERS = tuple(sorted(m.name for m in iter_modules([str(_TRAINERS)]) if not m.name.startswith(("base", "_"))))
 if TYPE_CHECKING:
     TrainerName = str
 else:

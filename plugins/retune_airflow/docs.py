@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retune.experiment import Experiment
-from retune.experiment_file import ExperimentError
+from retune.mistakes import ExperimentError
 
 
 def describe_experiment(experiment: Experiment, path: Path) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from airflow.sdk import DAG
 
 from retune.experiment import Experiment
-from retune.experiment_file import ExperimentError, Mistake, find_experiments, read_experiment
+from retune.experiment_file import find_experiments, read_experiment
+from retune.mistakes import ExperimentError, Mistake
 from retune_airflow.broken import BrokenExperimentOperator
 from retune_airflow.callbacks import fail_pipeline
 from retune_airflow.docs import describe_broken, describe_experiment

@@ -27,7 +27,8 @@ from retune.pipeline_reader import load_pipeline
 from retune.placements.rows import laid_out
 from retune.spark import Slots, tell_cores
 from retune.trainers import load_trainer
-from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping, Trainer
+from retune.trainers.base import PREDICTION, PROBABILITY, Trainer
+from retune.trainers.base_cluster import EarlyStopping
 
 TRAINERS = [name for name in experiment.TRAINERS if load_trainer(name).placement == "cluster"]
 # Of two classes and of three, these do the same.

@@ -11,7 +11,8 @@ from retune.data.splits import LABEL, ROW_ID
 from retune.features.base import FEATURES
 from retune.spark import Slots
 from retune.trainers import load_trainer
-from retune.trainers.base import PREDICTION, EarlyStopping
+from retune.trainers.base import PREDICTION
+from retune.trainers.base_cluster import EarlyStopping
 
 TRAINER = load_trainer("xgboost_spark")
 

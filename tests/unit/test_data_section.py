@@ -5,7 +5,8 @@ from pydantic import TypeAdapter, ValidationError
 from unit.experiments import GOOD, write_experiment
 
 from retune.data_section import Data
-from retune.experiment_file import ExperimentError, read_experiment
+from retune.experiment_file import read_experiment
+from retune.mistakes import ExperimentError
 
 AZURE = {"source": "azure_blob", "account": "me3", "container": "rows", "path": "a/b.csv", "target": "y"}
 

@@ -15,7 +15,8 @@ from retune import settings
 from retune.data_section import FileData
 from retune.errors import BadInput
 from retune.experiment import Experiment, TriggerParams
-from retune.experiment_file import ExperimentError, _Loader, parse_params, read_experiment
+from retune.experiment_file import _Loader, parse_params, read_experiment
+from retune.mistakes import ExperimentError
 
 LEARNING_RATE = "{type: loguniform, low: 0.01, high: 0.3}"
 DROP_RATE = "{type: uniform, low: 0, high: 1}"

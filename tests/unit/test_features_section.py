@@ -7,8 +7,9 @@ from unit.experiments import GOOD, build_experiment, write_experiment
 
 from retune.errors import BadInput
 from retune.experiment import TRAINERS, Experiment
-from retune.experiment_file import ExperimentError, read_experiment
+from retune.experiment_file import read_experiment
 from retune.features_section import FEATURE_SETS, TabularFeatures, TalkingDataFeatures
+from retune.mistakes import ExperimentError
 from retune.trainers import load_trainer
 
 TABULAR = "features:\n  drop: [comment]\n  cast:\n    carrier: string\n"

@@ -20,7 +20,7 @@ from retune.metrics import Problem
 from retune.scoring import predict_classes, score_model
 from retune.search.engine import build_engine
 from retune.trainers import load_trainer
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base_task import TaskTrainer
 
 CLASSES: dict[Problem, int] = {"regression": 0, "binary": 2, "multiclass": 3}
 QUICK: dict[str, dict[Problem, dict[str, Any]]] = {

@@ -28,7 +28,7 @@ from retune.search_section import CrossValidation
 from retune.space import Parameters
 from retune.spark import Slots, executor_memory, task_cpus
 from retune.trainers import load_trainer
-from retune.trainers.base import ClusterTrainer, FitPlan
+from retune.trainers.base_cluster import ClusterTrainer, FitPlan
 from retune.trial_runs import LAYOUT
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from retune.placements.spark_model import ClusterModels
 from retune.search.trial import Attempt
 from retune.search_section import CrossValidation
 from retune.space import Parameters, Setting, flatten
-from retune.trainers.base import ClusterTrainer, EarlyStopping
+from retune.trainers.base_cluster import ClusterTrainer, EarlyStopping
 
 _MOST_WATCHED_ROWS = 10_000  # SynapseML gathers them on the driver
 

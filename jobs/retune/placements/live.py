@@ -17,7 +17,7 @@ from retune import settings
 from retune.errors import one_line
 from retune.experiment import Experiment
 from retune.trainers import load_trainer
-from retune.trainers.base import Report
+from retune.trainers.base_task import Report
 
 log = logging.getLogger(__name__)
 _EVERY_S = 1.0

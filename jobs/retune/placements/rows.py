@@ -14,7 +14,7 @@ from retune.data.splits import LABEL, ROW_ID, SPLIT
 from retune.features.base import FEATURES
 from retune.handoff import Stage
 from retune.spark import Slots, quote, read_parquet
-from retune.trainers.base import ClusterTrainer
+from retune.trainers.base_cluster import ClusterTrainer
 
 log = logging.getLogger(__name__)
 _ROWS_PER_PARTITION = 5_000

@@ -15,7 +15,8 @@ from retune.placements.objective import SIZE, constrained_measures
 from retune.search.grid_engine import GridEngine
 from retune.search_section import Search
 from retune.space import Parameters, flatten
-from retune.trainers.base import TaskTrainer, Trainer
+from retune.trainers.base import Trainer
+from retune.trainers.base_task import TaskTrainer
 
 Scores: TypeAlias = dict[int, dict[str, float]]
 """What was measured, by rounds."""

@@ -24,7 +24,7 @@ from retune.placements.task_rows import open_shared
 from retune.scoring import score_model
 from retune.space import Parameters
 from retune.trainers import load_trainer
-from retune.trainers.base import Report, TaskTrainer
+from retune.trainers.base_task import Report, TaskTrainer
 
 if TYPE_CHECKING:
     from retune.placements.autolog import Autolog  # brings MLflow, which a worker without it does not load

@@ -24,7 +24,7 @@ from retune.scoring import score_model
 from retune.settings import without_password
 from retune.tracking import connect
 from retune.trainers import load_trainer
-from retune.trainers.base import TaskTrainer
+from retune.trainers.base_task import TaskTrainer
 
 
 def run(argv: Sequence[str]) -> None:

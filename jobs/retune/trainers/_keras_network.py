@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.trainers._columns import prepare_columns
-from retune.trainers.base import Report
+from retune.trainers.base_task import Report
 
 log = logging.getLogger(__name__)
 _UNITS = 64

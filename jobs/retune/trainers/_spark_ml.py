@@ -17,7 +17,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import PREDICTION, PROBABILITY, ClusterTrainer, EarlyStopping
+from retune.trainers.base import PREDICTION, PROBABILITY
+from retune.trainers.base_cluster import ClusterTrainer, EarlyStopping
 
 _ROWS_PER_PARTITION = 100
 _HUGE = 1e300

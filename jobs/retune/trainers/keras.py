@@ -20,7 +20,7 @@ from retune.functions import load_function
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._parameters import Given, broken_rule
-from retune.trainers.base import Report, TaskTrainer
+from retune.trainers.base_task import Report, TaskTrainer
 
 # https://keras.io/api/layers/activations and https://keras.io/api/optimizers: names are checked without Keras.
 ACTIVATIONS = (

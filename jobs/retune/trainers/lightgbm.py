@@ -10,7 +10,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers.base import FirstRounds, Report, TaskTrainer, unwrap
+from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
 

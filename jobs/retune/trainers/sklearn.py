@@ -20,7 +20,7 @@ from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._columns import prepare_columns
 from retune.trainers._parameters import broken_rule, did_you_mean, given_parameters
-from retune.trainers.base import Report, TaskTrainer
+from retune.trainers.base_task import Report, TaskTrainer
 
 _ESTIMATOR = "estimator"
 

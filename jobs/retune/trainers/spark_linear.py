@@ -17,7 +17,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._spark_ml import SparkTrainer, nominal, nominal_slots, with_classes
-from retune.trainers.base import PREDICTION, PROBABILITY, EarlyStopping
+from retune.trainers.base import PREDICTION, PROBABILITY
+from retune.trainers.base_cluster import EarlyStopping
 
 _ROW, _VECTOR, _SLOT, _FILLED = "retune_row", "retune_vector", "retune_slot", "retune_filled"
 _ACCURACY = 10_000  # of medians: up to so many values a partition, they are exact

@@ -17,7 +17,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY, WATCHED, ClusterTrainer, EarlyStopping, FitPlan
+from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY
+from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping, FitPlan
 
 _ROWS_PER_TASK = 10_000
 _VALUES_PER_THREAD = 500_000

@@ -13,7 +13,7 @@ from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._xgboost import PACKAGE
-from retune.trainers.base import FirstRounds, Report, TaskTrainer, unwrap
+from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
 

@@ -20,7 +20,8 @@ from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
 from retune.trainers._xgboost import PACKAGE
-from retune.trainers.base import PREDICTION, PROBABILITY, WATCHED, ClusterTrainer, EarlyStopping
+from retune.trainers.base import PREDICTION, PROBABILITY
+from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping
 
 _ROWS_PER_WORKER = 10_000
 _OURS = frozenset(
