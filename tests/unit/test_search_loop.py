@@ -1,9 +1,8 @@
 """The search loop: what wins, what fails, when it stops, and how it goes on."""
 
-import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -192,36 +191,51 @@ def test_a_gap_in_the_history_is_filled_first():
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every trial last 10 seconds."""
-    ticks = itertools.count(0, 10)
+def ten_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Stop the clock; each call puts it on by 10 seconds."""
     now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop.time, "time", lambda: now[0])
 
-    def monotonic() -> float:
-        now[0] = float(next(ticks))
-        return now[0]
+    def pass_by() -> None:
+        now[0] += 10
 
-    monkeypatch.setattr(loop.time, "monotonic", monotonic)
-    monkeypatch.setattr(loop.time, "time", lambda: now[0] + 10)
+    return pass_by
 
 
-@pytest.mark.usefixtures("clock")
-def test_it_starts_no_trial_after_the_timeout():
-    result = search(gives([1.0] * 9), 9, timeout_s=25)
+def lasting(ten_seconds: Callable[[], None], objective: Objective) -> Objective:
+    """Return an objective that takes 10 seconds."""
+
+    def measure(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        ten_seconds()
+        return objective(setting, attempt)
+
+    return measure
+
+
+def test_it_starts_no_trial_after_the_timeout(ten_seconds):
+    result = search(lasting(ten_seconds, gives([1.0] * 9)), 9, timeout_s=25)
     assert [trial.duration_s for trial in result.trials] == [10, 10, 10]
     assert result.stop_reason == "timeout = 25 s reached after 3 trials"
 
 
-@pytest.mark.usefixtures("clock")
-def test_the_time_of_earlier_trials_counts():
-    result = search(gives([1.0] * 9), 9, history=[ended(0, duration_s=20.0)], timeout_s=25)
-    assert len(result.trials) == 2
+def test_time_between_trials_counts(ten_seconds):
+    class SlowEngine(CountingEngine):
+        def propose(self, number: int) -> Setting:
+            ten_seconds()
+            return super().propose(number)
+
+    assert len(search(lasting(ten_seconds, gives([1.0] * 9)), 9, engine=SlowEngine(), timeout_s=25).trials) == 2
 
 
-@pytest.mark.usefixtures("clock")
-def test_a_failed_trial_has_a_duration():
+def test_the_time_of_earlier_trials_counts(ten_seconds):
+    objective = lasting(ten_seconds, gives([1.0] * 9))
+    assert len(search(objective, 9, history=[ended(0, duration_s=20.0)], timeout_s=25).trials) == 2
+
+
+def test_a_failed_trial_has_a_duration(ten_seconds):
     tracker = MemoryTracker()
-    search(gives([math.nan, 1.0]), 2, tracker=tracker)
+    search(lasting(ten_seconds, gives([math.nan, 1.0])), 2, tracker=tracker)
     assert tracker.history()[0].duration_s == 10
 
 

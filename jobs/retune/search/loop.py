@@ -109,6 +109,12 @@ class _Search:
         self._writer = ThreadPoolExecutor(1, "tracker")
         self._writes: list[Future[Any]] = []
         self._unreported: Trial | None = None
+        self._started_at, self._earlier_s = time.monotonic(), spent_s(history)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the search began, and those of earlier attempts in which trials ran."""
+        return self._earlier_s + time.monotonic() - self._started_at
 
     @property
     def trials(self) -> list[Trial]:
@@ -124,7 +130,7 @@ class _Search:
 
     def _run(self) -> str:
         while True:
-            reason = self._plan.budget.used_up(self.trials, self._plan.metric, len(self._running))
+            reason = self._plan.budget.used_up(self.trials, self._plan.metric, self.elapsed_s, len(self._running))
             if reason is None and len(self._running) < self._plan.parallel:
                 self._launch()
                 continue
@@ -242,8 +248,8 @@ class _Search:
         if trial is None:
             return
         trials, budget, name = self.trials, self._plan.budget, f"validation_{self._plan.metric.name}"
-        best = best_of(trials)
-        progress = {"trials": len(trials), "elapsed_s": spent_s(trials), "time_left_s": budget.time_left_s(trials)}
+        best, elapsed_s = best_of(trials), self.elapsed_s
+        progress = {"trials": len(trials), "elapsed_s": elapsed_s, "time_left_s": budget.time_left_s(trials, elapsed_s)}
         if trial.loss is not None:
             progress["trial_" + name] = trial.metrics[name]
         if best:

@@ -21,7 +21,7 @@ class Budget:
 
     Attributes:
         max_trials: Trials in all, failed ones included.
-        timeout_s: Seconds in which trials ran, after which no new one starts.
+        timeout_s: Seconds of search after which no new trial starts.
         loss_threshold: A value of the metric that is good enough.
         patience: So many trials in a row without progress.
         minimum_gain: What counts as progress, in units of the metric.
@@ -37,13 +37,13 @@ class Budget:
     stop_function: tuple[str, StopFunction] | None = None
     max_failed_trials: int | None = None
 
-    def used_up(self, trials: Sequence[Trial], metric: Metric, running: int = 0) -> str | None:
+    def used_up(self, trials: Sequence[Trial], metric: Metric, elapsed_s: float, running: int) -> str | None:
         """Return why no further trial may start beside those that are running, or None."""
         if self._too_many_failed(trials):
             return f"max_failed_trials = {self.max_failed_trials} reached"
         if len(trials) + running >= self.max_trials:
             return f"max_trials = {self.max_trials} reached"
-        if self.timeout_s is not None and spent_s(trials) >= self.timeout_s:
+        if self.timeout_s is not None and elapsed_s >= self.timeout_s:
             return f"timeout = {self.timeout_s:g} s reached after {len(trials)} trials"
         enough = math.inf if self.loss_threshold is None else -metric.loss(self.loss_threshold)
         if (best := best_of(trials)) and best.loss is not None and -best.loss >= enough:
@@ -54,11 +54,10 @@ class Budget:
             return f"early_stop: {self.stop_function[0]} said so"
         return None
 
-    def time_left_s(self, trials: Sequence[Trial]) -> float:
-        """Return about how many seconds of trials are still to come."""
-        spent = spent_s(trials)
-        by_count = (self.max_trials - len(trials)) * spent / len(trials) if trials else 0.0
-        return max(0.0, by_count if self.timeout_s is None else min(by_count, self.timeout_s - spent))
+    def time_left_s(self, trials: Sequence[Trial], elapsed_s: float) -> float:
+        """Return about how many seconds of search are still to come."""
+        by_count = (self.max_trials - len(trials)) * elapsed_s / len(trials) if trials else 0.0
+        return max(0.0, by_count if self.timeout_s is None else min(by_count, self.timeout_s - elapsed_s))
 
     def check_failed(self, trials: Sequence[Trial]) -> None:
         """Check that the search is not hopeless.
