@@ -37,8 +37,8 @@ def main() -> None:
     for split in ("train", "validation"):
         rows = pd.read_parquet(task[split], columns=[*task["features"], "retune_label"])
         sides.append((rows[task["features"]], rows["retune_label"]))
-    (train, label), (_, truth) = sides
-    sides[0] = (train.head(len(truth)), label.head(len(truth)))  # retune scores as many train rows
+    train, label = sides[0]
+    sides[0] = (train.head(task["train_sample"]), label.head(task["train_sample"]))
     build(task["settings"][0], task["threads"]).fit(train.head(1000), label.head(1000))
     scores = []
     started = time.perf_counter()

@@ -39,9 +39,9 @@ search: {{metric: rmse, max_trials: 100000, timeout: {seconds}s, seed: {seed}, s
 """
 _SPACE = {
     "learning_rate": {"type": "loguniform", "low": 0.005, "high": 0.5},
-    "num_leaves": {"type": "uniformint", "low": 4, "high": 128},
-    "n_estimators": {"type": "uniformint", "low": 20, "high": 500},
-    "min_child_samples": {"type": "uniformint", "low": 1, "high": 100},
+    "num_leaves": {"type": "qloguniform", "low": 4, "high": 128, "q": 1},
+    "n_estimators": {"type": "qloguniform", "low": 20, "high": 2000, "q": 1},
+    "min_child_samples": {"type": "qloguniform", "low": 1, "high": 100, "q": 1},
     "colsample_bytree": {"type": "uniform", "low": 0.4, "high": 1},
     "reg_lambda": {"type": "loguniform", "low": 1e-3, "high": 100},
 }

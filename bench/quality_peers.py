@@ -28,10 +28,9 @@ def search_optuna(order: dict[str, Any], train: Side, validation: Side) -> tuple
     import optuna
 
     def draw(trial: optuna.Trial, name: str, dimension: dict[str, Any]) -> float:
-        low, high = dimension["low"], dimension["high"]
-        if dimension["type"] == "uniformint":
-            return trial.suggest_int(name, low, high)
-        return trial.suggest_float(name, low, high, log=dimension["type"] == "loguniform")
+        low, high, log = dimension["low"], dimension["high"], "log" in dimension["type"]
+        draw = trial.suggest_int if "q" in dimension else trial.suggest_float
+        return draw(name, low, high, log=log)
 
     def objective(trial: optuna.Trial) -> float:
         setting = {name: draw(trial, name, dimension) for name, dimension in order["space"].items()}

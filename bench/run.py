@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from typing import Any, Protocol
 
+import cross_validator
 import dag_parsing
 import driver_memory
 import first_job
@@ -65,6 +66,7 @@ _SHORT: tuple[Measurement, ...] = (
     side_by_side,
     keras_side_by_side,
     gbt,
+    cross_validator,
     scaling,
     driver_memory,
 )

@@ -18,12 +18,11 @@ from pyspark.sql import DataFrame, SparkSession
 from stages import lease_tune
 
 from retune.data.splits import LABEL, ROW_ID, SPLIT
-from retune.experiment import Experiment
 from retune.features.base import FEATURES
 from retune.handoff import Stage, open_stage
 from retune.placements import load_placement
 from retune.placements.base import Trials
-from retune.placements.cluster import _held_rows, plan_fits
+from retune.placements.cluster import _held_rows, _plan_trials
 from retune.placements.cluster_trial import FitAndScore, Rows
 from retune.placements.shared_fits import follow_fits
 from retune.run_tree import end_stage
@@ -88,7 +87,7 @@ class Tuning:
         section = {**self.stage.experiment.search.model_dump(mode="json"), **changes, "max_trials": trials}
         search = type(self.stage.experiment.search).model_validate(section)
         stage = replace(self.stage, experiment=self.stage.experiment.model_copy(update={"search": search}))
-        open_trials = self._trials(stage.experiment)
+        open_trials = self._trials(stage)
         objective = _watched(open_trials, self.spark, search.trial_timeout)
         plan = _build_plan(stage, EarlierTrials(), open_trials.parallel)
         started = time.perf_counter()
@@ -98,12 +97,11 @@ class Tuning:
         assert not failed, failed[0]
         return result, seconds
 
-    def _trials(self, experiment: Experiment) -> Trials:
-        wanted = experiment.search.parallel_trials
+    def _trials(self, stage: Stage) -> Trials:
         if self.tasks:
-            return replace(self.tasks, parallel=wanted or self.tasks.parallel)
-        plan = plan_fits(self.spark, self.stage, self.trainer, self.rows.fitted, wanted or 1)
-        return Trials(FitAndScore(experiment, self.trainer, self.rows, plan.parameters), wanted or 1, {})
+            return replace(self.tasks, parallel=stage.experiment.search.parallel_trials or self.tasks.parallel)
+        parallel, parameters = _plan_trials(self.spark, stage, self.trainer, self.rows.fitted)
+        return Trials(FitAndScore(stage.experiment, self.trainer, self.rows, parameters), parallel, {})
 
 
 def as_spark_rows(spark: SparkSession, frame: pd.DataFrame, target: str) -> DataFrame:

@@ -21,6 +21,7 @@ from retune.placements.autolog import autolog_of
 from retune.placements.base import Fitting, Trials
 from retune.placements.cluster_trial import FitAndScore, OwnFunction, Rows, sampled
 from retune.placements.feature_list import read_features
+from retune.placements.objective import train_sample
 from retune.placements.rows import held_rows, laid_out, read_split, spread
 from retune.placements.spark_model import ClusterModels
 from retune.search.trial import Objective
@@ -33,7 +34,6 @@ from retune.trial_runs import LAYOUT
 
 log = logging.getLogger(__name__)
 _TRIALS_PER_PARALLEL = 5
-_LEAST_SAMPLE = 5_000  # train rows to score; fewer would save nothing
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _held_rows(spark: SparkSession, stage: Stage, trainer: ClusterTrainer) -> It
         return
     with laid_out(train, trainer, slots) as fit_rows:
         fitted, others = fit_rows.count(), held_out.count()
-        sample = train.where(sampled(max(others, _LEAST_SAMPLE) / fitted))
+        sample = train.where(sampled(train_sample(others) / fitted))
         scored = spread(held_out.unionByName(sample), slots)
         with held_rows(scored) as scored:
             rows = fit_rows.unionByName(scored.where(F.col(SPLIT) == "validation"))

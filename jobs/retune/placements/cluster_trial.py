@@ -25,6 +25,7 @@ from retune.placements.objective import (
     pruning_bars,
     read_returned,
     scored_by,
+    train_sample,
 )
 from retune.placements.spark_model import ClusterModels
 from retune.search.trial import Attempt
@@ -43,8 +44,7 @@ class Rows:
         all: Train and validation rows: `retune_features` (vector), `retune_label` (double), `retune_row_id`,
             `retune_split`, and with cross-validation `retune_fold`.
         train: Those a trial is fitted to; with cross-validation all, of which each fit leaves out a fold.
-        scored: Those a fit is scored on, among them a sample of what it was fitted to, of about as many rows or
-            some thousands; with cross-validation all.
+        scored: Those a fit is scored on, among them a sample of what it was fitted to; with cross-validation all.
         count: How many there are in all.
         fitted: To how many of them a fit is fitted.
         classes: How many classes; 0 for regression.
@@ -93,7 +93,8 @@ class FitAndScore:
         if isinstance(folds, CrossValidation):
             fit_rows = fit_rows.where(F.col(FOLD) != fold)
             held_out = F.col(FOLD) == fold
-            scored_rows = scored_rows.where(held_out | sampled(1 / (folds.folds - 1)))
+            share = train_sample(self._rows.count - self._rows.fitted) / self._rows.fitted
+            scored_rows = scored_rows.where(held_out | sampled(share))
             scored_rows = scored_rows.withColumn(SPLIT, F.when(held_out, "validation").otherwise("train"))
         started = time.monotonic()
         watched = self._early_stopping(scored_rows)

@@ -17,6 +17,7 @@ SIZE = "model_size_mb"
 _LOGGED = re.compile(r"[/\w.\- :]{1,250}")  # what MLflow takes for a metric's name
 _FOLDS_BEFORE_PRUNING = 2
 _TRIALS_BEFORE_PRUNING = 5  # as Optuna's MedianPruner has it
+_LEAST_SAMPLE, _MOST_SAMPLE = 1_000, 20_000
 
 Measure = Callable[[int], dict[str, float]]
 """Fits to all folds but one, and returns what was measured on that one and on the others."""
@@ -36,6 +37,14 @@ def scored_by(search: Search) -> str:
 def fold_count(search: Search) -> int:
     """Return how many fits a trial makes."""
     return search.validation.folds if isinstance(search.validation, CrossValidation) else 1
+
+
+def train_sample(held_out: int) -> int:
+    """Return how many of the rows that a fit has seen it is scored on too: as many as it has not, within bounds.
+
+    Enough for its metrics to show overfitting, and no more: on the cluster, scoring many rows costs as much as the fit.
+    """
+    return min(max(held_out, _LEAST_SAMPLE), _MOST_SAMPLE)
 
 
 def pruning_bars(search: Search, metric: Metric, earlier: Sequence[Trial]) -> list[float | None]:

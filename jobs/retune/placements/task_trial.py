@@ -19,6 +19,7 @@ from retune.placements.objective import (
     fold_count,
     read_returned,
     scored_by,
+    train_sample,
 )
 from retune.placements.task_rows import open_shared
 from retune.scoring import score_model
@@ -164,8 +165,7 @@ def _score(trial: TaskTrial, model: Any, train: Table, validation: Table) -> dic
     """Return train and validation metrics, and how long scoring took."""
     experiment, started = trial.experiment, time.monotonic()
     metrics: dict[str, float] = {}
-    # Rows are in the order of a hash, so the first of them are a sample; more than this would only cost time.
-    sample = train.first(len(validation.labels))
+    sample = train.first(train_sample(len(validation.labels)))  # rows are in the order of a hash
     for name, table in (("train", sample), ("validation", validation)):
         scores = score_model(
             model, table.features, table.labels, experiment.problem, len(trial.classes), scored_by(experiment.search)
