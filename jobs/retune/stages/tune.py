@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
@@ -46,6 +47,8 @@ def run(stage: Stage) -> None:
     trainer = load_trainer(stage.experiment.model.trainer)
     experiment = follow_fits(stage.experiment, trainer)
     stage = replace(stage, experiment=experiment)
+    # Its library takes seconds to import; meanwhile Spark lays out the rows.
+    engine = ThreadPoolExecutor(1, "engine").submit(build_engine, experiment.search)
     tracker = TrialRuns(stage)
     basis = hash_of_basis(stage)
     history = _usable_history(stage, tracker, basis)
@@ -60,7 +63,7 @@ def run(stage: Stage) -> None:
             else:
                 objective = _watched(trials, spark, experiment.search.trial_timeout)
                 plan = _build_plan(stage, earlier, trials.parallel)
-                result = run_search(build_engine(experiment.search), objective, tracker, plan, history, earlier.trials)
+                result = run_search(engine.result(), objective, tracker, plan, history, earlier.trials)
             sizes = {**trials.sizes, "search_s": time.monotonic() - started}
     stage.ensure_current()
     tracker.kill_unfinished()
