@@ -34,7 +34,7 @@ search:
   engine: grid
   metric: rmse
   parallel_trials: {_PARALLEL}
-  validation: {{method: cross_validation, folds: {_FOLDS}}}
+  validation: {{type: cross_validation, folds: {_FOLDS}}}
   space: {{{_SPACE}}}
 """
 

@@ -80,20 +80,21 @@ def main() -> int:
     arguments = _parse_arguments()
     machine = look_at_machine()
     names = arguments.only or [each.NAME for each in (_LONG if arguments.long else _SHORT)]
+    figures: list[Figure] = []
     try:
-        figures, skipped = _measure(names, arguments.rounds)
+        skipped = _measure(names, arguments.rounds, figures)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
-    told = [figure.as_dict() for figure in figures]
+    finally:  # a figure that fails does not take those before it along
+        told = [figure.as_dict() for figure in figures]
+        _write(told, machine)
     print("\n".join([*_summary(told), *skipped, *_details(told)]))
-    _write(told, machine)
     return 0
 
 
-def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[str]]:
-    """Return the figures, and a line for each that is skipped."""
-    figures: list[Figure] = []
+def _measure(names: list[str], rounds: int | None, figures: list[Figure]) -> list[str]:
+    """Add to the figures, one after the other; return a line for each that is skipped."""
     skipped: list[str] = []
     with temporary_place() as place:
         for name in names:
@@ -106,7 +107,7 @@ def _measure(names: list[str], rounds: int | None) -> tuple[list[Figure], list[s
                 new = measured if isinstance(measured, list) else [measured]
                 print("\n".join(_summary([each.as_dict() for each in new])[2:]), file=sys.stderr, flush=True)
                 figures += new
-    return figures, skipped
+    return skipped
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -144,7 +145,7 @@ def _write(figures: list[dict[str, Any]], machine: dict[str, Any]) -> None:
     runs = json.loads(_RESULTS.read_text(encoding="utf-8"))["runs"] if _RESULTS.exists() else []
     for run in runs:
         run["figures"] = [figure for figure in run["figures"] if figure["name"] not in new]
-    runs = [*(run for run in runs if run["figures"]), {"machine": machine, "figures": figures}]
+    runs = [run for run in (*runs, {"machine": machine, "figures": figures}) if run["figures"]]
     _RESULTS.write_text(json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _RESULTS.with_suffix(".md").write_text("\n".join(_page(runs)), encoding="utf-8")
     print("written to docs/benchmarks.md and docs/benchmarks.json")
