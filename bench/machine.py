@@ -18,6 +18,8 @@ _PACKAGES = (
     "synapseml",
     "hyperopt",
     "optuna",
+    "lightgbm",
+    "scikit-learn",
 )
 
 
@@ -26,6 +28,7 @@ def look_at_machine() -> dict[str, Any]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "memory_gb": round(memory_gb),
@@ -38,6 +41,15 @@ def look_at_machine() -> dict[str, Any]:
     }
 
 
+def _commit() -> str:
+    """Return which code is measured; empty outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def _java_version() -> str:
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else "java"
@@ -47,8 +59,9 @@ def _java_version() -> str:
 
 def describe(machine: dict[str, Any]) -> str:
     """Return it as a sentence."""
+    commit = f" at {machine['commit']}" if machine.get("commit") else ""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return (
-        f"Measured on {machine['date']}: {machine['system']}, {machine['cores']} cores, {machine['memory_gb']} GiB, "
-        f"load average before the start {machine['load_before']:g}; {versions}."
+        f"Measured on {machine['date']}{commit}: {machine['system']}, {machine['cores']} cores, "
+        f"{machine['memory_gb']} GiB, load average before the start {machine['load_before']:g}; {versions}."
     )

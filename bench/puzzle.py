@@ -18,7 +18,7 @@ _EXPERIMENT = """
 name: {name}
 data: {{source: sklearn, dataset: diabetes, target: target}}
 problem: regression
-split: {{validation: 0.25, test: 0.05, seed: 42}}
+split: {{validation: 0.2, test: 0.05, seed: 42}}
 model: {model}
 search: {{metric: rmse, max_trials: 16, space: {space}}}
 """
@@ -48,7 +48,7 @@ def _measure_model(place: Place, model: str, rounds: int) -> list[Figure]:
     what = (
         f"{_TRIALS} trials on the diabetes set, the same space for all: serial `fmin` in one process, "
         "`hyperopt.SparkTrials` and retune's placement `task`, each in a warm session. The search alone counts, from "
-        "the first proposal to the last trial's end."
+        "the first proposal to the last trial's end. retune caps what is asked for to the slots."
     )
     serial = Figure(
         f"puzzle_{model}", f"{_MODELS[model]} in Spark tasks, two at a time, over one after the other", what, goal=1
@@ -60,9 +60,12 @@ def _measure_model(place: Place, model: str, rounds: int) -> list[Figure]:
     for _ in range(rounds):
         parts = {"serial fmin": _ask(place, model, 0)}
         parts |= {f"SparkTrials({each})": _ask(place, model, each) for each in _PARALLELISMS}
+        parts["SparkTrials(8), all queued at once"] = _ask(place, model, 8, queue=_TRIALS)
+        parts |= {f"SparkTrials({each}), nothing to fit": _ask(place, "nothing", each) for each in (1, 8)}
         parts |= _ours(place, model)
         serial.add(parts["retune, 2 at once"] / parts["serial fmin"], parts)
-        spark_trials.add(parts["SparkTrials(2)"] / parts["retune, 2 at once"], {})
+        both = ("SparkTrials(2)", "retune, 2 at once")
+        spark_trials.add(parts[both[0]] / parts[both[1]], {each: parts[each] for each in both})
     return [serial, spark_trials]
 
 
@@ -71,9 +74,14 @@ def _ours(place: Place, model: str) -> dict[str, float]:
     path = place.home / f"puzzle_{model}.yaml"
     path.write_text(_EXPERIMENT.format(name=path.stem, **_SECTIONS[model]), encoding="utf-8")
     with tuning(place, prepare_search(place, path)) as held:
-        return {f"retune, {each} at once": held.search(_TRIALS, parallel_trials=min(each, held.slots))[1]
-                for each in _PARALLELISMS}  # fmt: skip
+        seconds = {}
+        for each in _PARALLELISMS:
+            capped = "" if each <= held.slots else f", capped to {held.slots}"
+            wanted = min(each, held.slots)
+            seconds[f"retune, {each} at once{capped}"] = held.search(_TRIALS, parallel_trials=wanted)[1]
+        return seconds
 
 
-def _ask(place: Place, model: str, parallelism: int) -> float:
-    return float(ask_peer(place, "puzzle_peers.py", model, str(_TRIALS), str(parallelism))["search_s"])
+def _ask(place: Place, model: str, parallelism: int, queue: int = 1) -> float:
+    asked = (model, str(_TRIALS), str(parallelism), str(queue))
+    return float(ask_peer(place, "puzzle_peers.py", *asked)["search_s"])

@@ -120,11 +120,15 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _summary(figures: list[dict[str, Any]]) -> list[str]:
-    lines = ["| figure | ratio | spread | goal | rounds |", "|---|---|---|---|---|"]
-    for f in figures:
-        spread = f"{min(f['ratios']):.2f} to {max(f['ratios']):.2f}"
-        lines.append(f"| {f['title']} | **{f['ratio']:.2f}** | {spread} | {f['goal']} | {len(f['ratios'])} |")
-    return lines
+    return ["| figure | ratio | spread | goal | met | rounds |", "|---|---|---|---|---|---|", *map(_row, figures)]
+
+
+def _row(figure: dict[str, Any]) -> str:
+    ratio, ratios = figure["ratio"], figure["ratios"]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    relation, _, goal = figure["goal"].partition(" ")
+    met = "" if not goal else "yes" if (ratio >= float(goal) if relation == "≥" else ratio <= float(goal)) else "no"
+    return f"| {figure['title']} | **{ratio:.2f}** | {spread} | {figure['goal']} | {met} | {len(ratios)} |"
 
 
 def _details(figures: list[dict[str, Any]]) -> list[str]:
@@ -160,8 +164,10 @@ def _page(runs: list[dict[str, Any]]) -> list[str]:
         "greatest. Seconds are this machine's, and its load's; compare the ratios. `benchmarks.json` beside this page",
         "has every round.",
     ]
-    for run in runs:
-        lines += ["", *_summary(run["figures"]), "", describe(run["machine"])]
+    head, rule = _summary([])
+    lines += ["", f"{head} measured |", f"{rule}---|"]
+    lines += [f"{_row(figure)} {number} |" for number, run in enumerate(runs, 1) for figure in run["figures"]]
+    lines += ["", *(f"{number}. {describe(run['machine'])}" for number, run in enumerate(runs, 1))]
     return [*lines, *_details([figure for run in runs for figure in run["figures"]]), ""]
 
 

@@ -20,6 +20,7 @@ from stages import prepare_search, run_stage
 _EXPERIMENT = ROOT / "experiments" / "diabetes.yaml"
 _EVERY = 10
 _LONGEST_S = 60
+_GROWS = "DOES NOT LEVEL OFF"
 _LEVEL = 1.1
 _TRIAL = re.compile(r" (\d+)/\d+  trial .* in ([\d.]+) s  elapsed ")
 
@@ -81,9 +82,10 @@ def main() -> int:
         return 1
     longest = max(watcher.durations)
     print(f"\n{len(watcher.durations)} trials; the longest took {longest:.1f} s, of {_LONGEST_S} s that one may take.")
-    print(_verdict("the Python driver", watcher.driver_mb))
-    print(_verdict("the JVM", watcher.jvm_mb))
-    return int(longest > _LONGEST_S or len(watcher.durations) < trials)
+    verdicts = [_verdict("the Python driver", watcher.driver_mb), _verdict("the JVM", watcher.jvm_mb)]
+    print("\n".join(verdicts))
+    grows = any(_GROWS in verdict for verdict in verdicts)
+    return int(longest > _LONGEST_S or len(watcher.durations) < trials or grows)
 
 
 def _experiment(place: Place, parallel: int) -> Path:
@@ -99,7 +101,7 @@ def _verdict(what: str, samples: list[float]) -> str:
     if not quarter:
         return f"{what}: too few samples to tell"
     second, last = (statistics.fmean(part) for part in (samples[quarter : 2 * quarter], samples[-quarter:]))
-    level = "levels off" if last <= second * _LEVEL else "DOES NOT LEVEL OFF"
+    level = "levels off" if last <= second * _LEVEL else _GROWS
     return (
         f"{what} {level}: {second:.0f} MB in the second quarter, {last:.0f} MB in the last ({last / second - 1:+.1%})"
     )

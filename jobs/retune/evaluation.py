@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
@@ -25,7 +26,7 @@ _LEAST_PROBABILITY = sys.float_info.epsilon  # as scikit-learn's log_loss clips
 def score_splits(
     scored: DataFrame, problem: Problem, classes: int, metric: str, counts: dict[str, int] | None = None
 ) -> dict[str, float]:
-    """Score each split of one frame, from one aggregation.
+    """Score each split of one frame, from one aggregation; `auc` takes one more for each split and class.
 
     Metrics are rounded to 12 digits: sums of parts hang, in the last few, on which part is done first.
 
@@ -44,12 +45,13 @@ def score_splits(
         per_split = {row[SPLIT]: _regression_metrics(row.asDict()) for row in groups}
         sizes = {row[SPLIT]: row["rows"] for row in groups}
     else:
-        cells = _confusion(scored, SPLIT)
-        per_split = {name: classification_metrics(cells[name], classes) for name in cells}
-        sizes = {name: sum(cell["rows"] for cell in cells[name]) for name in cells}
-        if metric == "auc":
-            for name in per_split:
-                per_split[name]["auc"] = _auc(scored.where(F.col(SPLIT) == name), classes)
+        with _predicted_once(scored) if metric == "auc" else nullcontext(scored) as rows:
+            cells = _confusion(rows, SPLIT)
+            per_split = {name: classification_metrics(cells[name], classes) for name in cells}
+            sizes = {name: sum(cell["rows"] for cell in cells[name]) for name in cells}
+            if metric == "auc":
+                for name in per_split:
+                    per_split[name]["auc"] = _auc(rows.where(F.col(SPLIT) == name), classes)
     if counts is not None:
         counts |= sizes
     return {
@@ -105,6 +107,16 @@ def classification_metrics(cells: Iterable[Mapping[str, Any]], classes: int) -> 
         "f1": f1[1] if classes == 2 else math.fsum(f1) / classes,
         "log_loss": math.fsum(cell["log_loss"] for cell in pairs) / total,
     }
+
+
+@contextmanager
+def _predicted_once(scored: DataFrame) -> Iterator[DataFrame]:
+    """Hold predictions while several aggregations read them: each would predict anew."""
+    held = scored.select(SPLIT, LABEL, PREDICTION, PROBABILITY).persist()
+    try:
+        yield held
+    finally:
+        held.unpersist()
 
 
 def _confusion(scored: DataFrame, split: str) -> dict[str, list[dict[str, Any]]]:

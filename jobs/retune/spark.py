@@ -69,7 +69,7 @@ def tell_cores(spark: SparkSession) -> None:
     """Write into Spark's conf what local mode leaves out: SynapseML would run a job before every fit to learn it."""
     context = spark.sparkContext
     if str(context.master).startswith("local["):
-        context._conf.setIfMissing("spark.executor.cores", str(context.defaultParallelism))
+        context._conf.setIfMissing("spark.executor.cores", str(Slots.of(spark).cores))
 
 
 @contextmanager
@@ -150,10 +150,11 @@ class Slots:
     @classmethod
     def of(cls, spark: SparkSession) -> Slots:
         """Count what has registered; ask after a first action, since executors of a cluster come up with a delay."""
-        context = spark.sparkContext
-        infos = context._jsc.sc().statusTracker().getExecutorInfos()
-        executors = max(1, len(infos) - 1)  # the driver is one of them
-        return cls(executors, max(1, context.defaultParallelism // executors))
+        context = spark.sparkContext._jsc.sc()
+        executors = max(1, len(context.statusTracker().getExecutorInfos()) - 1)  # the driver is one of them
+        # Not `defaultParallelism`, which a cluster's configuration may set to anything.
+        tasks = context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())
+        return cls(executors, max(1, tasks * task_cpus(spark) // executors))
 
 
 def executor_memory(spark: SparkSession) -> int:

@@ -1,4 +1,4 @@
-"""Trials as MLflow runs: the only memory of a search, written in three calls a trial."""
+"""Trials as MLflow runs: the only memory of a search, each written in three calls."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SPACE = "retune.space"
 LAYOUT = "retune.layout"
 LOSS = "search_loss"  # `loss` alone is what Keras and MLflow call that of a fit
 DURATION = "duration_s"
+_CHECKED_EVERY_S = 1.0
 _LONGEST_VALUE = 5000  # MLflow's bound for tags and parameters is 6,000 characters at least
 
 
@@ -36,6 +37,7 @@ class TrialRuns:
         """See `Tracker`; `shared` says that a function of the user's may have logged into a trial's run as well."""
         self._stage, self._shared = stage, shared
         self._client: MlflowClient = stage.client
+        self._checked_at = -math.inf
 
     def start(self, number: int, setting: Setting) -> str:
         """Open a trial's run; its setting is there to see from the first moment."""
@@ -56,11 +58,7 @@ class TrialRuns:
         Raises:
             Superseded: A newer attempt has taken over, and the trial is its to try: this one is KILLED.
         """
-        try:
-            self._stage.ensure_current()
-        except Superseded:
-            self._client.set_terminated(trial.run_id, "KILLED")
-            raise
+        self._ensure_current(trial)
         now = int(time.time() * 1000)
         # A database store has no room for infinities; the error text tells of them.
         values = {name: value for name, value in trial.metrics.items() if math.isfinite(value)}
@@ -78,6 +76,17 @@ class TrialRuns:
             ],
         )
         self._client.set_terminated(trial.run_id, "FAILED" if trial.error else "FINISHED")
+
+    def _ensure_current(self, trial: Trial) -> None:
+        """Look whether a newer attempt is there, but at most once a second: short trials come faster than attempts."""
+        if time.monotonic() - self._checked_at < _CHECKED_EVERY_S:
+            return
+        try:
+            self._stage.ensure_current()
+        except Superseded:
+            self._client.set_terminated(trial.run_id, "KILLED")
+            raise
+        self._checked_at = time.monotonic()
 
     def _parameters_of(self, trial: Trial) -> list[Param]:
         """Return the setting as parameters; a name that is taken, by another value, gets a suffix of its own."""

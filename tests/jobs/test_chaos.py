@@ -20,7 +20,7 @@ from jobs.conftest import Jobs
 log = logging.getLogger(__name__)
 KILLS = int(os.environ.get("RETUNE_CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("RETUNE_CHAOS_SEED", "1"))
-PARALLEL = int(os.environ.get("RETUNE_CHAOS_PARALLEL", "1"))
+PARALLEL = int(os.environ.get("RETUNE_CHAOS_PARALLEL", "2"))
 TRIALS = 2 * KILLS * PARALLEL
 # With several at once, what tpe proposes hangs on which ends first.
 BUDGET = f"max_trials: {TRIALS}" + (f"\n  algorithm: rand\n  parallel_trials: {PARALLEL}" if PARALLEL > 1 else "")

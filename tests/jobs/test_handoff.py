@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from retune import handoff, run_tree
+from retune import handoff, run_tree, trial_runs
 from retune.errors import BadInput, Superseded
 from retune.experiment import Experiment
 from retune.run_tree import Lease, lease_stage
@@ -230,6 +230,42 @@ def test_trials_come_back_as_they_were_told(tune):
     assert all(abs(trial.started_at - time.time()) < 600 for trial in history)
     assert [replace(trial, started_at=None) for trial in history] == told
     assert tune.client.get_run(cut_off).info.status == "KILLED"
+
+
+class CountingClient:
+    """An MLflow client that writes down what it is asked."""
+
+    def __init__(self, client):
+        self._client, self.calls = client, []
+
+    def __getattr__(self, name):
+        def call(*args, **kwargs):
+            self.calls.append(name)
+            return getattr(self._client, name)(*args, **kwargs)
+
+        return call
+
+
+def test_a_trial_takes_three_calls_and_its_progress_one(tune, monkeypatch):
+    monkeypatch.setattr(trial_runs, "_CHECKED_EVERY_S", 3600)
+    client = CountingClient(tune.client)
+    runs = TrialRuns(replace(tune, client=client))
+    end_trial(runs, 0, -0.3)
+    assert "get_run" in client.calls  # whether a newer attempt is there
+    client.calls.clear()
+    for number in (1, 2):
+        end_trial(runs, number, -0.3)
+        runs.report(number, {"trials": number})
+    assert client.calls == ["create_run", "log_batch", "set_terminated", "log_batch"] * 2
+
+
+def test_an_attempt_looks_again_whether_a_newer_one_is_there(tune, client, dag_run, monkeypatch):
+    monkeypatch.setattr(trial_runs, "_CHECKED_EVERY_S", 0)
+    runs = TrialRuns(tune)
+    end_trial(runs, 0, -0.3)
+    lease(client, dag_run, "tune", tune.upstream["featurize"].info.run_id)
+    with pytest.raises(Superseded):
+        end_trial(runs, 1, -0.3)
 
 
 def test_trials_set_aside_are_out_of_the_search(tune):

@@ -44,6 +44,16 @@ def test_local_session_is_one_executor_with_all_its_cores(spark):
     assert Slots.of(spark) == Slots(executors=1, cores=2)
 
 
+def test_cores_are_those_there_are_whatever_parallelism_spark_is_told(spark, monkeypatch):
+    conf = spark.sparkContext._jsc.sc().conf()
+    conf.set("spark.default.parallelism", "64")
+    try:
+        assert spark.sparkContext.defaultParallelism == 64
+        assert Slots.of(spark).cores == 2
+    finally:
+        conf.remove("spark.default.parallelism")
+
+
 def test_upstream_folder_that_is_gone_names_the_way_out(spark, tmp_path):
     with pytest.raises(
         BadInput, match=r"gone cannot be read \(.*Path does not exist.*run the stage that wrote it again"

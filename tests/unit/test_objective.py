@@ -1,4 +1,4 @@
-"""What a function of the user's may return."""
+"""What a function of the user's may return, and on how many train rows a trial is scored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retune.metrics import METRICS
-from retune.placements.objective import read_returned
+from retune.placements.objective import read_returned, train_sample
 
 
 def test_numbers_of_any_kind_are_measures_and_all_else_is_left_out():
@@ -30,3 +30,8 @@ def test_numbers_of_any_kind_are_measures_and_all_else_is_left_out():
 def test_what_is_no_loss_or_cannot_be_logged_fails_the_trial(returned, message):
     with pytest.raises(ValueError, match=message):
         read_returned(returned, METRICS["rmse"])
+
+
+@pytest.mark.parametrize(("held_out", "sample"), [(10, 1_000), (3_000, 3_000), (100_000, 20_000)])
+def test_as_many_train_rows_are_scored_as_are_held_out_within_bounds(held_out, sample):
+    assert train_sample(held_out) == sample

@@ -125,8 +125,9 @@ def _held_rows(spark: SparkSession, stage: Stage, trainer: ClusterTrainer) -> It
         return
     with laid_out(train, trainer, slots) as fit_rows:
         fitted, others = fit_rows.count(), held_out.count()
-        sample = train.where(sampled(train_sample(others) / fitted))
-        scored = spread(held_out.unionByName(sample), slots)
+        sampled_rows = min(fitted, train_sample(others))
+        sample = fit_rows.where(sampled(sampled_rows / fitted))
+        scored = spread(held_out.unionByName(sample), others + sampled_rows, slots)
         with held_rows(scored) as scored:
             rows = fit_rows.unionByName(scored.where(F.col(SPLIT) == "validation"))
             yield Rows(rows, fit_rows, scored, fitted + others, fitted, len(classes))

@@ -39,9 +39,9 @@ def laid_out(rows: DataFrame, trainer: ClusterTrainer, slots: Slots | None = Non
         yield held
 
 
-def spread(rows: DataFrame, slots: Slots) -> DataFrame:
+def spread(rows: DataFrame, count: int, slots: Slots) -> DataFrame:
     """Give each core a partition, if there are rows enough: models predict row by row, on one core a partition."""
-    partitions = max(1, min(slots.executors * slots.cores, rows.count() // _ROWS_PER_PARTITION))
+    partitions = max(1, min(slots.executors * slots.cores, count // _ROWS_PER_PARTITION))
     return rows.repartition(partitions, ROW_ID) if partitions > 1 else rows.coalesce(1)
 
 

@@ -1,7 +1,7 @@
 """`runner: spark_trials`: the search as `hyperopt.SparkTrials` runs it, for comparison, or for its exact semantics.
 
-It is slower than retune's own task placement, since each of its tasks starts a Python worker anew (see
-`retune.placements.task_rows.run_in_task`), and it owns the loop: an interrupted search begins anew.
+It is slower than retune's own task placement, since it starts no more than one trial a second and a Python worker for
+each (see `retune.placements.task_rows.run_in_tasks`), and it owns the loop: an interrupted search begins anew.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
         stage.client.set_tag(each.run_id, NUMBER, str(each.number))
     best = best_of(trials)
     if best is None:
-        raise AllTrialsFailed(
-            f"none of {len(trials)} trials can be the best: {collect_reasons([t.error or '' for t in trials])}"
-        )
+        # Of a task that did not come to a trial's end, say since it does not reach MLflow, Hyperopt alone knows why.
+        lost = [str(each["misc"]["error"][1]) for each in found._dynamic_trials if "error" in each["misc"]]
+        reasons = collect_reasons([*lost, *(trial.error or "" for trial in trials)])
+        raise AllTrialsFailed(f"none of {len(lost) + len(trials)} trials can be the best: {reasons}")
     return Result(best, trials, found.fmin_cancelled_reason or f"max_trials = {search.trials} reached")
 
 

@@ -48,7 +48,8 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
         trial = TaskTrial(stage.experiment, files, classes, cpus, autolog_of(stage), live)
         search = stage.experiment.search
         fits = SharedFits(stage.experiment, load_trainer(stage.experiment.model.trainer))
-        slots, folds = max(1, spark.sparkContext.defaultParallelism // cpus), folds_at_once(search)
+        cluster = Slots.of(spark)
+        slots, folds = max(1, cluster.executors * cluster.cores // cpus), folds_at_once(search)
         wanted = None if search.parallel_trials == "auto" else search.parallel_trials
         parallel = choose_parallel(wanted, slots, fits.trials_for(trials_to_fill(slots, folds)))
         log.info(
