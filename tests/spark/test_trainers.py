@@ -313,6 +313,14 @@ def test_every_rung_of_safer_settings_fits_alike(case):
         )
 
 
+def test_a_fit_takes_no_more_tasks_than_there_are_partitions(case):
+    """It would wait for the others, which never start."""
+    if case.trainer.name != "synapseml_lightgbm":
+        pytest.skip("no such parameter")
+    more = case.fit(case.laid_out, numTasks=99)
+    assertDataFrameEqual(predictions(more, case.rows), predictions(case.model, case.rows), rtol=0)
+
+
 def test_the_size_of_a_model_grows_with_its_trees(case):
     if case.trainer.name not in MORE_TREES:
         assert case.trainer.model_size(case.model) > 1000

@@ -119,7 +119,8 @@ def test_a_parameter_deep_in_a_branch_is_checked():
 
 
 @pytest.mark.parametrize(
-    "reserved", ["featuresCol", "labelCol", "predictionCol", "numTasks", "weightCol", "validationIndicatorCol", "self"]
+    "reserved",
+    ["featuresCol", "labelCol", "numBatches", "weightCol", "validationIndicatorCol", "self"],
 )
 def test_a_parameter_that_retune_sets_itself_is_refused(reserved):
     with pytest.raises(BadInput, match=rf"^model\.fixed\.{reserved}: synapseml_lightgbm has no such parameter"):

@@ -25,7 +25,7 @@ _VALUES_PER_THREAD = 500_000
 _BYTES_PER_VALUE = 16  # two copies of a float64
 _OURS = frozenset(
     (
-        *("self", "java_obj", "fobj", "modelString", "referenceDataset", "executionMode", "numBatches", "numTasks"),
+        *("self", "java_obj", "fobj", "modelString", "referenceDataset", "executionMode", "numBatches"),
         *("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "featuresShapCol"),
         *("leafPredictionCol", "initScoreCol", "weightCol", "validationIndicatorCol", "repartitionByGroupingColumn"),
         *("slotNames", "categoricalSlotIndexes", "categoricalSlotNames", "thresholds"),
@@ -76,7 +76,8 @@ class SynapseMLLightGBM(ClusterTrainer):
         copies = max(1, memory // max(1, of_executor * _BYTES_PER_VALUE))
         mode = "bulk" if of_executor * _BYTES_PER_VALUE * parallel <= memory else "streaming"
         reason = (
-            f"{threads} of {max(1, slots.cores // parallel)} threads (one pays for each {_VALUES_PER_THREAD:,} values, "
+            f"a task an executor with {threads} of {max(1, slots.cores // parallel)} threads "
+            f"(one pays for each {_VALUES_PER_THREAD:,} values, "
             f"and there are {of_executor:,}) and {mode} transfer ({parallel} × "
             f"{of_executor * _BYTES_PER_VALUE / 2**20:.0f} MB in bulk, of {memory / 2**20:.0f} MB an executor)"
         )
@@ -149,6 +150,8 @@ class SynapseMLLightGBM(ClusterTrainer):
                 else {}
             ),
         }
+        # A fit waits for all its tasks: with more than there are partitions it would never begin.
+        settings["numTasks"] = min(partitions, settings["numTasks"] or partitions)
         return _estimator(problem)(**settings).fit(rows)
 
 
