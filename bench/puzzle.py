@@ -51,7 +51,7 @@ def _measure_model(place: Place, model: str, rounds: int) -> list[Figure]:
         "the first proposal to the last trial's end. retune caps what is asked for to the slots."
     )
     serial = Figure(
-        f"puzzle_{model}", f"{_MODELS[model]} in Spark tasks, two at a time, over one after the other", what, goal=1
+        f"puzzle_{model}", f"{_MODELS[model]} in Spark tasks, two at a time, over one after the other", what, goal=None
     )
     spark_trials = Figure(
         f"spark_trials_{model}", f"{_MODELS[model]}: SparkTrials(2) over two at a time in retune", what, goal=10,
