@@ -5,7 +5,9 @@ The puzzle, of 2022: why trials in Spark tasks take longer than one after the ot
 
 from __future__ import annotations
 
-from measure import Figure
+import os
+
+from measure import Figure, Skipped
 from peers import ask_peer
 from place import Place
 from stages import prepare_search
@@ -36,11 +38,14 @@ _SECTIONS = {
     },
 }
 _PARALLELISMS = (1, 2, 8)
+_TWO = "retune, 2 at once"
 _MODELS = {"forest": "Random forests (scikit-learn)", "lightgbm": "LightGBM"}
 
 
 def measure(place: Place, rounds: int) -> list[Figure]:
     """Search each model in every way, one round after the other."""
+    if (os.cpu_count() or 1) < 2:
+        raise Skipped("Trials side by side take two cores")
     return [figure for model in _MODELS for figure in _measure_model(place, model, rounds)]
 
 
@@ -63,8 +68,8 @@ def _measure_model(place: Place, model: str, rounds: int) -> list[Figure]:
         parts["SparkTrials(8), all queued at once"] = _ask(place, model, 8, queue=_TRIALS)
         parts |= {f"SparkTrials({each}), nothing to fit": _ask(place, "nothing", each) for each in (1, 8)}
         parts |= _ours(place, model)
-        serial.add(parts["retune, 2 at once"] / parts["serial fmin"], parts)
-        both = ("SparkTrials(2)", "retune, 2 at once")
+        serial.add(parts[_TWO] / parts["serial fmin"], parts)
+        both = ("SparkTrials(2)", _TWO)
         spark_trials.add(parts[both[0]] / parts[both[1]], {each: parts[each] for each in both})
     return [serial, spark_trials]
 

@@ -51,7 +51,10 @@ def score_splits(
             sizes = {name: sum(cell["rows"] for cell in cells[name]) for name in cells}
             if metric == "auc":
                 for name in per_split:
-                    per_split[name]["auc"] = _auc(rows.where(F.col(SPLIT) == name), classes)
+                    there = {cell["label"] for cell in cells[name]}
+                    # Without rows of a class there is no such area; Spark's own would be 0.
+                    whole = len(there) == classes
+                    per_split[name]["auc"] = _auc(rows.where(F.col(SPLIT) == name), classes) if whole else math.nan
     if counts is not None:
         counts |= sizes
     return {

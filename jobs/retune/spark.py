@@ -141,7 +141,7 @@ class Slots:
 
     Attributes:
         executors: Processes that run tasks; 1 in local mode.
-        cores: Cores of each.
+        cores: Cores of each that tasks can use at once.
     """
 
     executors: int
@@ -150,11 +150,15 @@ class Slots:
     @classmethod
     def of(cls, spark: SparkSession) -> Slots:
         """Count what has registered; ask after a first action, since executors of a cluster come up with a delay."""
-        context = spark.sparkContext._jsc.sc()
-        executors = max(1, len(context.statusTracker().getExecutorInfos()) - 1)  # the driver is one of them
-        # Not `defaultParallelism`, which a cluster's configuration may set to anything.
-        tasks = context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())
-        return cls(executors, max(1, tasks * task_cpus(spark) // executors))
+        infos = spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
+        executors = max(1, len(infos) - 1)  # the driver is one of them
+        return cls(executors, max(1, tasks_at_once(spark) * task_cpus(spark) // executors))
+
+
+def tasks_at_once(spark: SparkSession) -> int:
+    """Return how many tasks can run side by side; `defaultParallelism` is what a cluster's configuration sets it to."""
+    context = spark.sparkContext._jsc.sc()
+    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
 
 
 def executor_memory(spark: SparkSession) -> int:
@@ -169,7 +173,8 @@ def executor_memory(spark: SparkSession) -> int:
 
 def task_cpus(spark: SparkSession) -> int:
     """Return how many cores a task has."""
-    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+    # Not `getConf()`, which copies all there is, call by call.
+    return int(spark.sparkContext._conf.get("spark.task.cpus", "1") or 1)
 
 
 def hash_of_rows(columns: list[str], seed: int | None = None) -> str:

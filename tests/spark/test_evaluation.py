@@ -107,6 +107,13 @@ def test_both_ways_to_score_agree(scored, problem, classes):
     assert by_split == pytest.approx(under("test", score_test(rows, problem, classes)), rel=1e-9)
 
 
+def test_without_rows_of_a_class_there_is_no_auc(scored):
+    probability = np.array([[0.9, 0.1], [0.2, 0.8]])
+    found = score_splits(scored("train", np.array([0, 0]), np.array([0, 1]), probability), "binary", 2, "auc")
+    assert math.isnan(found["train_auc"])
+    assert found["train_accuracy"] == 0.5
+
+
 def test_auc_is_left_out_where_nothing_asks_for_it(scored):
     label, probability = draw_classification(7, 50, 2, ties=False)
     rows = scored("train", label, probability.argmax(axis=1), probability)

@@ -44,7 +44,7 @@ def test_local_session_is_one_executor_with_all_its_cores(spark):
     assert Slots.of(spark) == Slots(executors=1, cores=2)
 
 
-def test_cores_are_those_there_are_whatever_parallelism_spark_is_told(spark, monkeypatch):
+def test_cores_are_those_there_are_whatever_parallelism_spark_is_told(spark):
     conf = spark.sparkContext._jsc.sc().conf()
     conf.set("spark.default.parallelism", "64")
     try:

@@ -66,7 +66,7 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
     best = best_of(trials)
     if best is None:
         # Of a task that did not come to a trial's end, say since it does not reach MLflow, Hyperopt alone knows why.
-        lost = [str(each["misc"]["error"][1]) for each in found._dynamic_trials if "error" in each["misc"]]
+        lost = [_last_line(*each["misc"]["error"]) for each in found._dynamic_trials if "error" in each["misc"]]
         reasons = collect_reasons([*lost, *(trial.error or "" for trial in trials)])
         raise AllTrialsFailed(f"none of {len(lost) + len(trials)} trials can be the best: {reasons}")
     return Result(best, trials, found.fmin_cancelled_reason or f"max_trials = {search.trials} reached")
@@ -97,6 +97,11 @@ def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any
     )
     tracker.end(ended)
     return {"status": STATUS_FAIL if error else STATUS_OK, "loss": ended.loss, "trial": ended}
+
+
+def _last_line(kind: str, text: str | None) -> str:
+    """Return what Hyperopt wrote down of an error: the end of its traceback, or its type alone."""
+    return ((text or "").strip() or kind).splitlines()[-1]
 
 
 def _point_of(space: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> Point:

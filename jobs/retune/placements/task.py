@@ -25,7 +25,7 @@ from retune.placements.task_trial import Outcome, TaskTrial, fit_whole, import_a
 from retune.search.trial import Attempt, TrialFailed
 from retune.search_section import CrossValidation, Search
 from retune.space import Parameters, Setting, flatten
-from retune.spark import Slots, task_cpus
+from retune.spark import Slots, task_cpus, tasks_at_once
 from retune.trainers import load_trainer
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,7 @@ def trials(spark: SparkSession, stage: Stage) -> Iterator[Trials]:
         trial = TaskTrial(stage.experiment, files, classes, cpus, autolog_of(stage), live)
         search = stage.experiment.search
         fits = SharedFits(stage.experiment, load_trainer(stage.experiment.model.trainer))
-        cluster = Slots.of(spark)
-        slots, folds = max(1, cluster.executors * cluster.cores // cpus), folds_at_once(search)
+        slots, folds = tasks_at_once(spark), folds_at_once(search)
         wanted = None if search.parallel_trials == "auto" else search.parallel_trials
         parallel = choose_parallel(wanted, slots, fits.trials_for(trials_to_fill(slots, folds)))
         log.info(

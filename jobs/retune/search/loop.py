@@ -142,12 +142,14 @@ class _Search:
                 return str(reason)
 
     def _launch(self) -> None:
-        """Start the next trial: one that was cut off in the middle before any later one."""
+        """Start the next trial, if there is time: one that was cut off in the middle before any later one."""
         numbers = range(len(self._ended) + len(self._running) + 1)
         number = next(n for n in numbers if n not in self._ended and n not in self._running)
         self._propose(number)
         setting = self._proposed[number]
         self._wait()
+        if self._ended and self._plan.budget.timed_out(self.elapsed_s):
+            return  # proposing took its time, too
         running = _Running(setting, self._write(self._tracker.start, number, setting), time.time())
         attempt = Attempt(earlier=self.trials, run_id=running.run_id, number=number)
         self._plan.thread(target=self._try, args=(number, setting, attempt), daemon=True).start()

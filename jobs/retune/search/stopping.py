@@ -43,7 +43,7 @@ class Budget:
             return f"max_failed_trials = {self.max_failed_trials} reached"
         if len(trials) + running >= self.max_trials:
             return f"max_trials = {self.max_trials} reached"
-        if self.timeout_s is not None and elapsed_s >= self.timeout_s:
+        if self.timed_out(elapsed_s):
             return f"timeout = {self.timeout_s:g} s reached after {len(trials)} trials"
         enough = math.inf if self.loss_threshold is None else -metric.loss(self.loss_threshold)
         if (best := best_of(trials)) and best.loss is not None and -best.loss >= enough:
@@ -53,6 +53,10 @@ class Budget:
         if self.stop_function and trials and self.stop_function[1](trials):
             return f"early_stop: {self.stop_function[0]} said so"
         return None
+
+    def timed_out(self, elapsed_s: float) -> bool:
+        """Return whether the time is up."""
+        return self.timeout_s is not None and elapsed_s >= self.timeout_s
 
     def time_left_s(self, trials: Sequence[Trial], elapsed_s: float) -> float:
         """Return about how many seconds of search are still to come."""

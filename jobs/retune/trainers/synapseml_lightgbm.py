@@ -126,20 +126,23 @@ class SynapseMLLightGBM(ClusterTrainer):
     ) -> Transformer:
         """Fit one model; see `Trainer`."""
         partitions = rows.rdd.getNumPartitions()
+        # A fit waits for all its tasks: with more than there are partitions it would never begin.
+        tasks = min(partitions, parameters.get("numTasks") or partitions)
         if early_stopping:
             rows = early_stopping.beside(rows)
-        if parameters.get("useBarrierExecutionMode"):
-            # A barrier stage must not join partitions of the stage before, as `layout` and early stopping do.
-            rows = rows.repartition(partitions, ROW_ID).sortWithinPartitions(ROW_ID)
+        if parameters.get("useBarrierExecutionMode") or tasks < partitions:
+            # A barrier stage must not join partitions of the stage before, as `layout` and early stopping do, and
+            # SynapseML joins them by where they lie, which would make a fit hang on that.
+            rows = rows.repartition(tasks, ROW_ID).sortWithinPartitions(ROW_ID)
         settings: dict[str, Any] = {
             "seed": seed % (2**31),
             "deterministic": True,
             "verbosity": -1,
             "dataTransferMode": "bulk",
-            "numThreads": Slots.of(rows.sparkSession).cores,
+            **({} if "numThreads" in parameters else {"numThreads": Slots.of(rows.sparkSession).cores}),
             **({"objective": problem} if problem != "regression" else {}),
-            "numTasks": partitions,
             **parameters,
+            "numTasks": tasks,
             "featuresCol": FEATURES,
             "labelCol": LABEL,
             "predictionCol": PREDICTION,
@@ -150,8 +153,6 @@ class SynapseMLLightGBM(ClusterTrainer):
                 else {}
             ),
         }
-        # A fit waits for all its tasks: with more than there are partitions it would never begin.
-        settings["numTasks"] = min(partitions, settings["numTasks"] or partitions)
         return _estimator(problem)(**settings).fit(rows)
 
 

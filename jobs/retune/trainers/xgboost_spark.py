@@ -18,7 +18,7 @@ from retune.errors import BadInput, root_cause
 from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.spark import Slots
+from retune.spark import Slots, task_cpus
 from retune.trainers._xgboost import PACKAGE
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping
@@ -137,7 +137,7 @@ def _spread(rows: DataFrame, workers: int) -> DataFrame:
 
 
 def _tasks_at_once(spark: SparkSession, slots: Slots) -> int:
-    return max(1, slots.executors * (slots.cores // int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))))
+    return max(1, slots.executors * (slots.cores // task_cpus(spark)))
 
 
 def _feature_types(rows: DataFrame) -> list[str] | None:
