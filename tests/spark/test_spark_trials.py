@@ -10,6 +10,7 @@ from retune import run_tree
 from retune.data.table import Table
 from retune.errors import AllTrialsFailed
 from retune.handoff import Stage
+from retune.placements import spark_trials
 from retune.placements.spark_trials import run_spark_trials
 from retune.placements.task_rows import shared
 from retune.placements.task_trial import TaskTrial
@@ -63,3 +64,9 @@ def test_when_all_fail_the_reason_is_told(spark, stage, trial):
     with pytest.raises(AllTrialsFailed, match=r"none of 4 trials can be the best: 4 × InvalidParameterError: .*criter"):
         run_spark_trials(spark, stage, broken, 2)
     assert {run.info.status for run in run_tree.children(stage.client, stage.run, "trial")} == {"FAILED"}
+
+
+def test_when_workers_do_not_reach_mlflow_the_reason_is_told(spark, stage, trial, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark_trials.settings, "tracking_uri", lambda: f"file://{tmp_path}/mlruns")  # refused
+    with pytest.raises(AllTrialsFailed, match=r"^none of 4 trials .* 4 × .*MlflowException: The filesystem"):
+        run_spark_trials(spark, stage, trial, 2)
