@@ -22,9 +22,10 @@ def main() -> None:
     def objective(trial: optuna.Trial) -> float:
         model = LGBMRegressor(
             learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
-            num_leaves=trial.suggest_int("num_leaves", 8, 63),
-            n_estimators=trial.suggest_int("n_estimators", 100, 400),
             min_child_samples=trial.suggest_int("min_child_samples", 5, 100),
+            reg_lambda=trial.suggest_float("reg_lambda", 0.001, 10, log=True),
+            num_leaves=31,
+            n_estimators=250,
             n_jobs=1,
             random_state=42,
             deterministic=True,
