@@ -65,8 +65,8 @@ def _tasks(place: Place, rounds: int) -> Figure:
         "task_optuna",
         "Placement `task` over Optuna with as many threads",
         f"A search of {_TASK_TRIALS} native LightGBM trials on California Housing by Optuna's tpe: in Spark tasks, one "
-        "a core, against `study.optimize(n_jobs=cores)` in one process; the same rows and space, in which all fits take "
-        "about the same time, both warm.",
+        "a core, against `study.optimize(n_jobs=cores)` in one process; the same rows and space, in which all fits "
+        "take about the same time, both warm.",
         goal=1.2,
     )
     path = place.home / "california_tasks.yaml"
