@@ -20,8 +20,13 @@ import pytest
 from flights import write_flights
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
 
 ROOT = Path(__file__).parents[2]
+
+
+def is_server_error(error: BaseException) -> bool:
+    return isinstance(error, urllib.error.HTTPError) and error.code == 500
 
 
 class Airflow:
@@ -36,6 +41,9 @@ class Airflow:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         return self._send(method, f"/api/v2{path}", body, self._headers)
 
+    # Airflow's API server writes its audit log on the event loop, so on SQLite it may wait there for a lock whose
+    # holder, a heartbeat say, needs that same loop to let go. It gives up after 5 s, with 500 and nothing written.
+    @retry(retry=retry_if_exception(is_server_error), stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {**headers, "Content-Type": "application/json"}
