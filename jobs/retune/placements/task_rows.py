@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipimport import zipimporter
@@ -131,12 +132,16 @@ def run_in_tasks(spark: SparkSession, function: Any, calls: Sequence[tuple[Any, 
 
 def _prepare_for_next_task() -> None:
     """Spare the next task of this Python worker what PySpark does around each: 100 ms with all libraries imported."""
-    # After each, it collects garbage among all objects; those of libraries are none.
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+    _freeze_libraries()
     # Before each, it calls `importlib.invalidate_caches()`, at which every reader of `pyspark.zip`, one a package
     # in it, reads the whole directory of the archive. Python makes them anew, at no cost, when it imports from one.
     for path, reader in list(sys.path_importer_cache.items()):
         if isinstance(reader, zipimporter):
             del sys.path_importer_cache[path]
+
+
+@cache
+def _freeze_libraries() -> None:
+    """Have garbage collected among objects that come later: after each task PySpark does so, of libraries are 10^5."""
+    gc.collect()
+    gc.freeze()
