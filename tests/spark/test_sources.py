@@ -226,6 +226,18 @@ def test_what_is_no_parquet_is_refused_with_the_cause_and_the_way_out(spark, tmp
         read_file(spark, str(tmp_path))
 
 
+def test_parquet_files_that_differ_are_put_together_or_refused_by_column(spark, tmp_path):
+    spark.sql("SELECT 1D AS x, 2D AS y").write.parquet(str(tmp_path / "rows"))
+    spark.sql("SELECT 3D AS x, 4D AS y, 'red' AS color").write.mode("append").parquet(str(tmp_path / "rows"))
+    rows = read_file(spark, str(tmp_path / "rows")).orderBy("x").collect()
+    assert [row["color"] for row in rows] == [None, "red"]
+    spark.sql("SELECT 5L AS x, 6D AS y").write.mode("append").parquet(str(tmp_path / "rows"))
+    with pytest.raises(
+        BadInput, match=r"data\.path = .*rows: its files differ in the type of x \((bigint|double), .*same"
+    ):
+        read_file(spark, str(tmp_path / "rows"))
+
+
 def test_unknown_file_system_is_named(spark):
     with pytest.raises(BadInput, match=r'data\.path = zz://x/y\.csv: .*No FileSystem for scheme "zz"'):
         read_file(spark, "zz://x/y.csv")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
@@ -14,7 +17,8 @@ from retune.placements import spark_trials
 from retune.placements.spark_trials import run_spark_trials
 from retune.placements.task_rows import shared
 from retune.placements.task_trial import TaskTrial
-from retune.trial_runs import read_trials
+from retune.search.trial import Trial
+from retune.trial_runs import TrialRuns, read_trials
 
 DEPTH = {"type": "uniformint", "low": 1, "high": 4}
 SPACE = {
@@ -70,3 +74,35 @@ def test_when_workers_do_not_reach_mlflow_the_reason_is_told(spark, stage, trial
     monkeypatch.setattr(spark_trials.settings, "tracking_uri", lambda: f"file://{tmp_path}/mlruns")  # refused
     with pytest.raises(AllTrialsFailed, match=r"^none of 4 trials .* 4 × .*MlflowException: The filesystem"):
         run_spark_trials(spark, stage, trial, 2)
+
+
+def test_its_time_and_the_loss_that_is_enough_end_it_and_the_reason_is_told(spark, stage, trial):
+    timed = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout="20s"), 2)
+    assert 1 <= len(timed.trials) <= 20
+    assert timed.stop_reason == "fmin run timeout"
+    enough = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, loss_threshold=-1000), 2)
+    assert 1 <= len(enough.trials) <= 12
+    assert enough.stop_reason == "loss_threshold = -1000 reached"
+    with pytest.raises(AllTrialsFailed, match=r"^none of .*: fmin run timeout"):
+        run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout="1s"), 2)
+
+
+def changed(stage, trial, **search):
+    """Return both with another section `search`."""
+    section = {**stage.experiment.search.model_dump(mode="json"), **search}
+    experiment = stage.experiment.model_copy(update={"search": type(stage.experiment.search).model_validate(section)})
+    return replace(stage, experiment=experiment), replace(trial, experiment=experiment)
+
+
+def test_a_parameter_whose_name_a_function_took_gets_a_suffix(stage):
+    tracker, client = TrialRuns(stage, shared=True), stage.client
+    run_id = tracker.start(0, {"kind": {"max_depth": 3}, "min_samples_leaf": 5})
+    client.log_param(run_id, "min_samples_leaf", "a word of the function's own")
+    client.log_param(run_id, "max_depth", "3")
+    tracker.end(Trial(0, {"kind": {"max_depth": 3}, "min_samples_leaf": 5}, run_id, loss=1.0))
+    params = client.get_run(run_id).data.params
+    assert params.pop("min_samples_leaf") == "a word of the function's own"
+    assert params.pop("max_depth") == "3"
+    ((name, value),) = params.items()
+    assert re.fullmatch(r"min_samples_leaf_[0-9a-f]{32}", name)
+    assert value == "5"

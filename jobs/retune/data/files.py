@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -102,8 +104,23 @@ def reading(field: str, kind: str, given: bool = False) -> Iterator[None]:
 
 def _read(spark: SparkSession, uris: list[str], kind: str, types: Mapping[str, str], field: str) -> DataFrame:
     if kind == "parquet":
-        return spark.read.parquet(*uris)
+        return _read_parquet(spark, uris, field)
     return _read_csv(spark, uris, bool(types), field) if kind == "csv" else _read_json(spark, uris, bool(types))
+
+
+def _read_parquet(spark: SparkSession, uris: list[str], field: str) -> DataFrame:
+    """Read the columns of all files; by itself Spark takes those of one, and fails far off where another differs."""
+    try:
+        return spark.read.parquet(*uris, mergeSchema=True)
+    except Py4JJavaError as error:
+        schemas = re.findall(r'^"(STRUCT<.*>)"', str(error.java_exception), re.MULTILINE)
+        if len(schemas) != 2:
+            raise
+        one, other = (dict(spark.createDataFrame([], f"row {schema}").select("row.*").dtypes) for schema in schemas)
+        differ = [f"{name} ({one[name]}, {other[name]})" for name in one if other.get(name, one[name]) != one[name]]
+        raise BadInput(
+            f"{field}: its files differ in the type of {', '.join(differ)}; write them all with the same types"
+        ) from error
 
 
 def _read_csv(spark: SparkSession, uris: list[str], typed: bool, field: str) -> DataFrame:

@@ -30,6 +30,7 @@ from retune.search.hyperopt_engine import ALGORITHMS, to_hyperopt
 from retune.search.plan import Result
 from retune.search.stopping import collect_reasons
 from retune.search.trial import Trial, best_of
+from retune.search_section import Search
 from retune.space import Point, decode, flatten
 from retune.trial_runs import NUMBER, TrialRuns
 
@@ -68,8 +69,9 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
         # Of a task that did not come to a trial's end, say since it does not reach MLflow, Hyperopt alone knows why.
         lost = [_last_line(*each["misc"]["error"]) for each in found._dynamic_trials if "error" in each["misc"]]
         reasons = collect_reasons([*lost, *(trial.error or "" for trial in trials)])
-        raise AllTrialsFailed(f"none of {len(lost) + len(trials)} trials can be the best: {reasons}")
-    return Result(best, trials, found.fmin_cancelled_reason or f"max_trials = {search.trials} reached")
+        cancelled = f"{found.fmin_cancelled_reason}; " if found.fmin_cancelled_reason else ""
+        raise AllTrialsFailed(f"none of {len(lost) + len(trials)} trials can be the best: {cancelled}{reasons}")
+    return Result(best, trials, found.fmin_cancelled_reason or _why_ended(search, len(found.trials)))
 
 
 def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +101,16 @@ def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any
     return {"status": STATUS_FAIL if error else STATUS_OK, "loss": ended.loss, "trial": ended}
 
 
+def _why_ended(search: Search, trials: int) -> str:
+    if trials < search.trials:  # Hyperopt keeps silent about it
+        return f"loss_threshold = {search.loss_threshold:g} reached"
+    return f"max_trials = {search.trials} reached"
+
+
 def _last_line(kind: str, text: str | None) -> str:
-    """Return what Hyperopt wrote down of an error: the end of its traceback, or its type alone."""
-    return ((text or "").strip() or kind).splitlines()[-1]
+    """Return what Hyperopt wrote down of an error: the end of its traceback, Python's or Java's, or its type alone."""
+    lines = [line for line in (text or "").splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1].removeprefix(": ") if lines else kind
 
 
 def _point_of(space: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> Point:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,7 +24,6 @@ from retune.placements import load_placement
 from retune.placements.base import Trials
 from retune.placements.objective import ROUNDS
 from retune.placements.shared_fits import follow_fits
-from retune.plots import plot_search, plot_sweep
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
 from retune.search.plan import Plan, Result
@@ -47,8 +47,10 @@ def run(stage: Stage) -> None:
     trainer = load_trainer(stage.experiment.model.trainer)
     experiment = follow_fits(stage.experiment, trainer)
     stage = replace(stage, experiment=experiment)
-    # Its library takes seconds to import; meanwhile Spark lays out the rows.
-    engine = ThreadPoolExecutor(1, "engine").submit(build_engine, experiment.search)
+    # These libraries take seconds to import; meanwhile Spark starts and lays out the rows.
+    aside = ThreadPoolExecutor(1, "imports")
+    engine = aside.submit(build_engine, experiment.search)
+    aside.submit(import_module, "retune.plots")
     tracker = TrialRuns(stage)
     basis = hash_of_basis(stage)
     history = _usable_history(stage, tracker, basis)
@@ -176,6 +178,8 @@ def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
     measured = {name: value for name, value in result.best.metrics.items() if not name.startswith("fold_")}
     stage.log_metrics({**measured, **sizes, **counts})
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
+    from retune.plots import plot_search
+
     figure = plot_search(result.trials, METRICS[stage.experiment.search.metric])
     stage.client.log_figure(stage.run_id, figure, "search.png")
     if isinstance(validation := stage.experiment.search.validation, CrossValidation):
@@ -183,6 +187,8 @@ def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
 
 
 def _log_sweep(stage: Stage, result: Result, folds: int) -> None:
+    from retune.plots import plot_sweep
+
     metric = METRICS[stage.experiment.search.metric]
     scorer = scorer_name(metric, stage.experiment.problem)
     scores = score_settings(result.trials, metric, folds)
