@@ -71,7 +71,7 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
         reasons = collect_reasons([*lost, *(trial.error or "" for trial in trials)])
         cancelled = f"{found.fmin_cancelled_reason}; " if found.fmin_cancelled_reason else ""
         raise AllTrialsFailed(f"none of {len(lost) + len(trials)} trials can be the best: {cancelled}{reasons}")
-    return Result(best, trials, found.fmin_cancelled_reason or _why_ended(search, len(found.trials)))
+    return Result(best, trials, found.fmin_cancelled_reason or _why_ended(search, len(found._dynamic_trials)))
 
 
 def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _evaluate(uri: str, stage: Stage, trial: TaskTrial, config: Mapping[str, Any
 
 
 def _why_ended(search: Search, trials: int) -> str:
-    if trials < search.trials:  # Hyperopt keeps silent about it
+    if search.loss_threshold is not None and trials < search.trials:  # Hyperopt keeps silent about it
         return f"loss_threshold = {search.loss_threshold:g} reached"
     return f"max_trials = {search.trials} reached"
 

@@ -172,14 +172,14 @@ def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int) -> Plan:
 
 
 def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
+    from retune.plots import plot_search
+
     log.info("best: trial %d %s", result.best.number, result.best.setting)
     failed = sum(trial.error is not None for trial in result.trials)
     counts = {"trials": len(result.trials), "failed_trials": failed}
     measured = {name: value for name, value in result.best.metrics.items() if not name.startswith("fold_")}
     stage.log_metrics({**measured, **sizes, **counts})
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
-    from retune.plots import plot_search
-
     figure = plot_search(result.trials, METRICS[stage.experiment.search.metric])
     stage.client.log_figure(stage.run_id, figure, "search.png")
     if isinstance(validation := stage.experiment.search.validation, CrossValidation):
