@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,6 +60,12 @@ def test_each_trial_is_logged_by_its_worker_and_the_best_is_found(spark, stage, 
         params = stage.client.get_run(each.run_id).data.params
         assert params["min_samples_leaf"] == str(each.setting["min_samples_leaf"])
         assert {"validation_r2", "fit_s"} <= each.metrics.keys()
+
+
+def test_with_parallelism_one_no_two_trials_overlap(spark, stage, trial):
+    spans = sorted((each.started_at, each.duration_s) for each in run_spark_trials(spark, stage, trial, 1).trials)
+    assert len(spans) == 4
+    assert all(began + lasted <= then for (began, lasted), (then, _) in pairwise(spans))
 
 
 def test_when_all_fail_the_reason_is_told(spark, stage, trial):
