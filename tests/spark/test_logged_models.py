@@ -112,8 +112,8 @@ def test_models_of_single_machine_trainers_predict_in_a_fresh_process(source, tm
         whole, logged[name] = Pipeline([("features", made), ("model", spell(model, CLASSES))]), str(tmp_path / name)
         needed = [f"{package}=={version(package)}" for package in load_trainer(name).requirements]
         mlflow.sklearn.save_model(whole, logged[name], pip_requirements=needed, serialization_format="cloudpickle")
+        assert (whole.predict(rows) == rows["wet"]).mean() > 0.9
         unknown[f"prediction {name}"] = whole.predict(unknown)
-        assert unknown[f"prediction {name}"].nunique() == 2
     assert load_elsewhere(LOAD_TASK, logged, unknown, tmp_path) == len(TASK)
 
 

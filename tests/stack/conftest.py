@@ -20,13 +20,17 @@ import pytest
 from flights import write_flights
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 ROOT = Path(__file__).parents[2]
 
 
-def is_server_error(error: BaseException) -> bool:
-    return isinstance(error, urllib.error.HTTPError) and error.code == 500
+class AuditLogLocked(Exception):
+    """Airflow refused a request, for its API server could not write who asked for what.
+
+    It does so on its event loop. On SQLite it may wait there for a lock whose holder, a heartbeat say, seems to need
+    that same loop to let go, and gives up after 5 s, before it does what was asked.
+    """
 
 
 class Airflow:
@@ -41,15 +45,24 @@ class Airflow:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         return self._send(method, f"/api/v2{path}", body, self._headers)
 
-    # Airflow's API server writes its audit log on the event loop, so on SQLite it may wait there for a lock whose
-    # holder, a heartbeat say, needs that same loop to let go. It gives up after 5 s, with 500 and nothing written.
-    @retry(retry=retry_if_exception(is_server_error), stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
+    @retry(retry=retry_if_exception_type(AuditLogLocked), stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {**headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code == 500 and self._failed_to_log(error.read().decode()):
+                raise AuditLogLocked(f"{method} {path}") from error
+            raise
+
+    def _failed_to_log(self, answer: str) -> bool:
+        """Look up in the API server's log what it could not write."""
+        told = re.search(r"look for ID (\w+)", answer)
+        log = (self.home / "logs" / "ui-api-server.log").read_text()
+        return bool(told) and f"Error with id {told[1]}, statement: INSERT INTO log " in log
 
     def trigger(self, dag_id: str, **conf: Any) -> str:
         run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
