@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from importlib import import_module
-from threading import Thread
 from typing import Any
 
 import mlflow
@@ -20,6 +18,7 @@ from retune.features.base import FEATURES
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
 from retune.placements.models import load_model
+from retune.plots import plot_confusion, plot_predictions
 from retune.promotion import Decision, decide
 from retune.spark import read_parquet, spark_session
 from retune.trainers import load_trainer
@@ -36,8 +35,6 @@ def run(stage: Stage) -> None:
     classes = profile["classes"]
     with spark_session(f"{experiment.name} evaluate") as spark:
         load_trainer(experiment.model.trainer).require(spark)
-        # Matplotlib takes a second or two to import; meanwhile Spark scores.
-        Thread(target=import_module, args=("retune.plots",), daemon=True).start()
         raw = read_parquet(spark, stage.output("featurize", "test")).drop(FEATURES).cache()
         log.info("scoring on the test rows")
         untuned = load_model(spark, stage.output("retrain", "untuned_model"), stage.folder)
@@ -119,8 +116,6 @@ def _written_decision(stage: Stage) -> Decision | None:
 
 
 def _log_plot(stage: Stage, scored: DataFrame, classes: list[Any]) -> None:
-    from retune.plots import plot_confusion, plot_predictions
-
     if classes:
         counts = scored.groupBy(LABEL, PREDICTION).count().collect()
         cells = {(int(row[LABEL]), int(row[PREDICTION])): row["count"] for row in counts}

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from importlib import import_module
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,6 +23,7 @@ from retune.placements import load_placement
 from retune.placements.base import Trials
 from retune.placements.objective import ROUNDS
 from retune.placements.shared_fits import follow_fits
+from retune.plots import plot_search, plot_sweep
 from retune.search.engine import build_engine
 from retune.search.loop import run_search
 from retune.search.plan import Plan, Result
@@ -47,10 +47,8 @@ def run(stage: Stage) -> None:
     trainer = load_trainer(stage.experiment.model.trainer)
     experiment = follow_fits(stage.experiment, trainer)
     stage = replace(stage, experiment=experiment)
-    # These libraries take seconds to import; meanwhile Spark starts and lays out the rows.
-    aside = ThreadPoolExecutor(1, "imports")
-    engine = aside.submit(build_engine, experiment.search)
-    aside.submit(import_module, "retune.plots")
+    # Its library takes seconds to import; meanwhile Spark lays out the rows.
+    engine = ThreadPoolExecutor(1, "engine").submit(build_engine, experiment.search)
     tracker = TrialRuns(stage)
     basis = hash_of_basis(stage)
     history = _usable_history(stage, tracker, basis)
@@ -172,8 +170,6 @@ def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int) -> Plan:
 
 
 def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
-    from retune.plots import plot_search
-
     log.info("best: trial %d %s", result.best.number, result.best.setting)
     failed = sum(trial.error is not None for trial in result.trials)
     counts = {"trials": len(result.trials), "failed_trials": failed}
@@ -187,8 +183,6 @@ def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
 
 
 def _log_sweep(stage: Stage, result: Result, folds: int) -> None:
-    from retune.plots import plot_sweep
-
     metric = METRICS[stage.experiment.search.metric]
     scorer = scorer_name(metric, stage.experiment.problem)
     scores = score_settings(result.trials, metric, folds)
