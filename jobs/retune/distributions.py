@@ -88,11 +88,13 @@ class _Positive(_Bounded):
         return self
 
 
-class _Quantized(_Bounded):
+class Quantized(_Bounded):
+    """A multiple of q between low and high."""
+
     q: Number = Field(gt=0, description="The step: values are multiples of it.")
 
     @model_validator(mode="after")
-    def _check_step(self) -> _Quantized:
+    def _check_step(self) -> Quantized:
         try:
             none_between = self._lowest() > self._highest()
         except OverflowError:
@@ -174,13 +176,13 @@ class LogUniform(_Positive):
     type: Literal["loguniform"]
 
 
-class QUniform(_Quantized):
+class QUniform(Quantized):
     """A multiple of q between low and high; an integer where low, high and q are integers."""
 
     type: Literal["quniform"]
 
 
-class QLogUniform(_Quantized, _Positive):
+class QLogUniform(Quantized, _Positive):
     """A multiple of q between low and high, uniform on a logarithmic scale before rounding."""
 
     type: Literal["qloguniform"]

@@ -31,7 +31,7 @@ ENGINES: dict[str, dict[str, dict[str, tuple[type, float]]]] = {
 
 LACKS: dict[str, tuple[str, ...]] = {
     "hyperopt": (),
-    "optuna": ("qloguniform", "normal", "lognormal", "qnormal", "qlognormal", "pchoice"),
+    "optuna": ("normal", "lognormal", "qnormal", "qlognormal", "pchoice"),
     "grid": ("uniform", "loguniform", "normal", "lognormal", "qnormal", "qlognormal", "pchoice"),
 }
 """Engine → the types of distribution that it does not have."""

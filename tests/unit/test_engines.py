@@ -91,6 +91,8 @@ def draw(fields: dict[str, Any], count: int) -> list[Any]:
             {"type": "quniform", "low": 0, "high": 1, "q": 0.3333333333333333},
             [0.0, 0.333333333333, 0.666666666667, 1.0],
         ),
+        ({"type": "qloguniform", "low": 3, "high": 10, "q": 2}, [4, 6, 8, 10]),
+        ({"type": "qloguniform", "low": 0.05, "high": 0.4, "q": 0.1}, [0.1, 0.2, 0.3, 0.4]),
         ({"type": "uniformint", "low": 1, "high": 3}, [1, 2, 3]),
         ({"type": "randint", "low": 1, "high": 4}, [1, 2, 3]),
     ],
@@ -99,8 +101,9 @@ def test_optuna_draws_every_value_and_its_type(fields, values):
     assert repr(sorted(set(draw(fields, 100)))) == repr(values)
 
 
-def test_optuna_draws_a_loguniform_on_a_logarithmic_scale():
-    values = draw({"type": "loguniform", "low": 0.001, "high": 1}, 300)
+@pytest.mark.parametrize("fields", [{"type": "loguniform"}, {"type": "qloguniform", "q": 0.001}])
+def test_optuna_draws_on_a_logarithmic_scale(fields):
+    values = draw({**fields, "low": 0.001, "high": 1}, 300)
     assert sum(value < 0.0316 for value in values) / 300 == pytest.approx(0.5, abs=0.1)
 
 

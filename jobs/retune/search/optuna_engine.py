@@ -84,20 +84,27 @@ def _suggest_entry(trial: BaseTrial, entry: Any, label: str) -> None:
         _suggest(trial, entry, f"{label}.")
 
 
-# A stepped one is drawn as the index of its value: Optuna's multiples of a float are not ours to the last digit, and
-# it would move a bound that its own arithmetic takes for none.
+# A stepped one is drawn as a count of steps: Optuna's multiples of a float are not ours to the last digit, it would
+# move a bound that its own arithmetic takes for none, and on a logarithmic scale it knows no steps but 1.
 _SUGGESTED: dict[type[d.Distribution], Callable[[BaseTrial, str, Any], Number]] = {
     d.Uniform: lambda trial, label, x: trial.suggest_float(label, x.low, x.high),
     d.LogUniform: lambda trial, label, x: trial.suggest_float(label, x.low, x.high, log=True),
-    d.QUniform: lambda trial, label, x: trial.suggest_int(label, 0, x.size() - 1),
+    d.QUniform: lambda trial, label, x: trial.suggest_int(label, *_steps(x)),
+    d.QLogUniform: lambda trial, label, x: trial.suggest_int(label, *_steps(x), log=True),
     d.UniformInt: lambda trial, label, x: trial.suggest_int(label, x.low, x.high),
     d.RandInt: lambda trial, label, x: trial.suggest_int(label, x.low, x.high - 1),
 }
 
 
+def _steps(dimension: d.Quantized) -> tuple[int, int]:
+    """Return the fewest and the most steps of `q`."""
+    first = round(dimension.value_at(0) / dimension.q)
+    return first, first + dimension.size() - 1
+
+
 def _to_raw(dimension: d.Distribution, number: Number) -> Number:
-    return dimension.value_at(int(number)) if isinstance(dimension, d.QUniform) else number
+    return dimension.value_at(int(number) - _steps(dimension)[0]) if isinstance(dimension, d.Quantized) else number
 
 
 def _from_raw(dimension: d.Distribution, raw: Number) -> Number:
-    return round((raw - dimension.value_at(0)) / dimension.q) if isinstance(dimension, d.QUniform) else raw
+    return round(raw / dimension.q) if isinstance(dimension, d.Quantized) else raw
