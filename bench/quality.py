@@ -46,13 +46,15 @@ _SPACE = {
     "reg_lambda": {"type": "loguniform", "low": 1e-3, "high": 100},
 }
 _WARM_UP = 8
+_OURS: dict[str, dict[str, str]] = {"retune": {}, "retune, engine: optuna": {"engine": "optuna"}}
+"""Contender → what its section `search` says beside."""
 _PEERS = ("optuna", "flaml")
 _METHOD = (
     "Each searches by itself on this machine, for as long as the others, for the lowest validation RMSE of native "
-    "LightGBM on the rows that featurize wrote: retune (Hyperopt's tpe, a trial a core in Spark tasks, each kept in "
-    "MLflow), Optuna (tpe, the same space, a trial a core in threads) and FLAML (its own space). Neither imports nor "
-    "Spark's start count. What each found is then fitted to train and validation rows by native LightGBM and scored "
-    "on the test rows. A seed draws the splits, the same for all, and seeds the search."
+    "LightGBM on the rows that featurize wrote: retune (Hyperopt's tpe as it is by default, and Optuna's; a trial a "
+    "core in Spark tasks, each kept in MLflow), Optuna (tpe, the same space, a trial a core in threads) and FLAML (its "
+    "own space). Neither imports nor Spark's start count. What each found is then fitted to train and validation rows "
+    "by native LightGBM and scored on the test rows. A seed draws the splits, the same for all, and seeds the search."
 )
 
 
@@ -92,8 +94,10 @@ def _search_all(
         except Skipped as reason:
             print(f"skipped: {name}. {reason}.", file=sys.stderr)
             return
-        order, found = _search_retune(place, spark, featurized, seed)
-        orders = {"retune": {**order, "found": found}}
+        orders: dict[str, dict[str, Any]] = {}
+        for contender, section in _OURS.items():
+            order, found = _search_retune(place, spark, featurized, seed, section)
+            orders[contender] = {**order, "found": found}
         orders |= {peer: {**order, "seconds": arguments.seconds} for peer in _PEERS}
         for contender, each in orders.items():
             path = place.home / "quality.json"
@@ -118,12 +122,12 @@ def _prepare(place: Place, name: str, seed: int, seconds: float) -> str:
 
 
 def _search_retune(
-    place: Place, spark: SparkSession, featurized: str, seed: int
+    place: Place, spark: SparkSession, featurized: str, seed: int, section: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Search; return what the peers are to search on, and what this search found."""
     with open_tuning(place, spark, featurized) as held:
-        held.search(_WARM_UP)
-        result, search_s = held.search(held.stage.experiment.search.trials, TrialRuns(held.stage))
+        held.search(_WARM_UP, **section)
+        result, search_s = held.search(held.stage.experiment.search.trials, TrialRuns(held.stage), **section)
         order = {
             "rows": {split: held.stage.output("featurize", split) for split in ("train", "validation", "test")},
             "features": [each["name"] for each in held.stage.artifact("featurize", FEATURE_LIST)["features"]],

@@ -1,6 +1,7 @@
 """A search for a native LightGBM model within a time, for the peers' Python; prints the test R² as JSON.
 
-Arguments: `optuna` or `flaml`, or `retune`, whose search is over; and a JSON file that says what to search on.
+Arguments: `optuna` or `flaml`, or another, whose search is over; and a JSON file that says what to search on and, of
+that one, what it found.
 """
 
 import json
@@ -70,7 +71,7 @@ def main() -> None:
     contender, path = sys.argv[1:]
     order = json.loads(Path(path).read_text(encoding="utf-8"))
     train, validation, test = (read_side(order, split) for split in ("train", "validation", "test"))
-    if contender == "retune":
+    if "found" in order:
         told = order["found"]
         model = build(order, told["setting"], order["threads"])
     else:
