@@ -52,7 +52,7 @@ class Distribution(BaseModel):
         Raises:
             ValueError: There is none, or `value` is no number.
         """
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError(f"{value!r} is no number")
         near = self.to_value(self._clamp(value))
         if not self.contains(near):
@@ -74,7 +74,7 @@ class _Bounded(Distribution):
         return self
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def _clamp(self, value: Number) -> Number:
         return min(max(value, self.low), self.high)
@@ -119,7 +119,7 @@ class Quantized(_Bounded):
         return float(self.q).is_integer()
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and math.isclose(self.to_value(value), value)
+        return is_number(value) and math.isclose(self.to_value(value), value)
 
     def _lowest(self) -> int:
         return math.ceil(self.low / self.q - 1e-9)
@@ -133,7 +133,7 @@ class _Normal(Distribution):
     std: Number = Field(gt=0)
 
     def contains(self, value: object) -> bool:
-        return _is_number(value)
+        return is_number(value)
 
 
 class _QuantizedNormal(_Normal):
@@ -147,7 +147,7 @@ class _QuantizedNormal(_Normal):
         return float(self.q).is_integer()
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and math.isclose(self.to_value(value), value, abs_tol=1e-12)
+        return is_number(value) and math.isclose(self.to_value(value), value, abs_tol=1e-12)
 
 
 class _PositiveMean(_Normal):
@@ -161,7 +161,7 @@ class _PositiveMean(_Normal):
         return math.log(self.mean) - variance / 2, math.sqrt(variance)
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and value >= 0
+        return is_number(value) and value >= 0
 
 
 class Uniform(_Bounded):
@@ -212,7 +212,7 @@ class QLogNormal(_QuantizedNormal, _PositiveMean):
     type: Literal["qlognormal"]
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and value >= 0 and super().contains(value)
+        return is_number(value) and value >= 0 and super().contains(value)
 
 
 class _Integer(_Bounded):
@@ -226,7 +226,7 @@ class _Integer(_Bounded):
         return int(raw)
 
     def nearest(self, value: object) -> Number:
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError(f"{value!r} is no number")
         return self.value_at(min(max(round(value) - self.low, 0), self.size() - 1))
 
@@ -348,7 +348,8 @@ def _all_integers(*numbers: Number) -> bool:
     return all(isinstance(number, int) for number in numbers)
 
 
-def _is_number(value: object) -> TypeGuard[Number]:
+def is_number(value: object) -> TypeGuard[Number]:
+    """Tell whether a value is a finite number, and not a truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from retune.errors import BadInput
+from retune.errors import BadInput, one_line
 from retune.experiment import Experiment
 
 
@@ -53,8 +53,8 @@ def load_function(field: str, path: str) -> Callable[..., Any]:
     require_allowed(field, path, module)
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"{field} = {path!r}: cannot be imported: {error}") from error
+    except Exception as error:  # a module of the user's may raise anything
+        raise BadInput(f"{field} = {path!r}: cannot be imported: {one_line(error)}") from error
     if not callable(function):
         raise BadInput(f"{field} = {path!r}: is no function")
     return function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
@@ -147,6 +148,13 @@ class Search(Section):
     constraints: list[str] = Field([], description='What the best trial must keep, such as "model_size_mb <= 50".')
     space: Space = Field(min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_spelling(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and {"parallel_trials", "parallelism"} <= set(given):
+            raise cross_error("search.parallelism", given["parallelism"], "is parallel_trials by another name; use one")
+        return given
+
     @model_validator(mode="after")
     def _check_engine(self) -> Search:
         algorithms = ENGINES[self.engine]
@@ -173,7 +181,7 @@ class Search(Section):
             fields = type(self).model_fields
             for name in _NOT_IN_SPARK_TRIALS:
                 if getattr(self, name) != fields[name].get_default():
-                    raise cross_error(f"search.{name}", getattr(self, name), "SparkTrials has none; leave it out")
+                    raise cross_error(f"search.{name}", None, "SparkTrials has none; leave it out")
         return self
 
     @model_validator(mode="after")

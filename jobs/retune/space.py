@@ -11,6 +11,7 @@ Three forms of one proposal, each with its use:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -82,7 +83,8 @@ def encode(space: Mapping[str, Any], setting: Mapping[str, Any], prefix: str = "
 
 def shown(entry: Distribution) -> str:
     """Return a distribution as files spell it."""
-    return "{" + ", ".join(f"{name}: {value}" for name, value in entry.model_dump().items()) + "}"
+    fields = entry.model_dump()
+    return "{" + ", ".join(f"{name}: {value}" for name, value in ({"type": fields.get("type")} | fields).items()) + "}"
 
 
 def _encode_entry(entry: Any, value: Any, label: str) -> Point:
@@ -225,6 +227,24 @@ def _names_of(name: str, entry: Any) -> set[str]:
     if isinstance(entry, (Choice, PChoice)):
         return set().union(*(_names_of(name, option) for option in entry.options))
     return parameter_names(entry) if isinstance(entry, Mapping) else {name}
+
+
+def alternatives(space: Mapping[str, Any], name: str) -> Iterator[list[tuple[str, Value | Distribution]]]:
+    """Yield, for each option that sets parameter `name`, what `possible_values` has that can be active beside it.
+
+    Where an option does not set it, what goes with that option is yielded without it.
+    """
+    each = [_alternatives_of(own, entry, name) for own, entry in space.items()]
+    for combination in itertools.product(*each):
+        yield [pair for part in combination for pair in part]
+
+
+def _alternatives_of(own: str, entry: Any, name: str) -> list[list[tuple[str, Value | Distribution]]]:
+    if name not in _names_of(own, entry):
+        return [list(_possible_values_of(own, entry))]
+    if isinstance(entry, (Choice, PChoice)):
+        return [each for option in entry.options for each in _alternatives_of(own, option, name)]
+    return list(alternatives(entry, name)) if isinstance(entry, Mapping) else [[(own, entry)]]
 
 
 def possible_values(space: Mapping[str, Any]) -> Iterator[tuple[str, Value | Distribution]]:

@@ -60,6 +60,7 @@ def test_each_trial_is_logged_by_its_worker_and_the_best_is_found(spark, stage, 
         params = stage.client.get_run(each.run_id).data.params
         assert params["min_samples_leaf"] == str(each.setting["min_samples_leaf"])
         assert {"validation_r2", "fit_s"} <= each.metrics.keys()
+        assert stage.client.get_run(each.run_id).info.run_name == f"trial {each.number}"
 
 
 def test_with_parallelism_one_no_two_trials_overlap(spark, stage, trial):

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from pyspark.errors.exceptions.captured import IllegalArgumentException
 from pyspark.ml import PipelineModel, Transformer
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import Vectors, VectorUDT
@@ -27,6 +28,7 @@ from retune.pipeline_reader import load_pipeline
 from retune.placements.rows import laid_out
 from retune.spark import Slots, tell_cores
 from retune.trainers import load_trainer
+from retune.trainers._spark_ml import SparkTrainer
 from retune.trainers.base import PREDICTION, PROBABILITY, Trainer
 from retune.trainers.base_cluster import EarlyStopping
 
@@ -249,6 +251,24 @@ def test_fits_leave_nothing_cached(case, spark):
         score_splits(case.fit(fit_rows).transform(fit_rows), case.problem, case.classes, metric)
         assert len(cached()) == len(before) + 1
     assert cached() == before
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINERS if isinstance(load_trainer(name), SparkTrainer)])
+def test_what_a_parameter_must_be_is_what_spark_takes(spark, name):
+    trainer, asked = load_trainer(name), 0
+    for estimator in (trainer.regressor(), trainer.classifier()):
+        for param, (_, fine) in trainer.ranges.items():
+            for value in (-1, 0, 0.5, 1, 1.5, 2, 31) if estimator.hasParam(param) else ():
+                try:
+                    estimator._java_obj.getParam(param).w(estimator.getParam(param).typeConverter(value))
+                    taken = True
+                except TypeError:  # a whole number is wanted
+                    continue
+                except IllegalArgumentException:
+                    taken = False
+                assert fine(value) == taken, f"{param} = {value}"
+                asked += 1
+    assert asked > 30
 
 
 def test_defaults_are_accepted_by_the_check_and_unknown_names_are_not(case, build_experiment):

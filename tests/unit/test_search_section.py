@@ -283,3 +283,9 @@ def test_a_choice_that_a_point_leaves_out_is_missing():
 def test_spark_trials_is_refused_what_it_would_ignore(name, value):
     with pytest.raises(ValidationError, match="SparkTrials has none; leave it out"):
         read(runner="spark_trials", **{name: value})
+
+
+def test_one_field_is_not_given_by_both_of_its_names():
+    assert read(parallelism=2).parallel_trials == 2
+    with pytest.raises(ValidationError, match="is parallel_trials by another name; use one"):
+        read(parallelism=2, parallel_trials=2)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.strategies import SPACE, points, spaces
 
 from retune.distributions import Choice, Distribution, PChoice
-from retune.space import decode, encode, flatten, parameter_names, possible_values, walk
+from retune.space import alternatives, decode, encode, flatten, parameter_names, possible_values, walk
 
 SPACES_WITH_POINTS = spaces().flatmap(lambda space: st.tuples(st.just(space), points(space)))
 
@@ -109,6 +109,21 @@ def test_every_parameter_has_possible_values(space):
     assert {name for name, _ in possible_values(space)} == parameter_names(space)
 
 
+@given(SPACES_WITH_POINTS)
+@example((SPACE.validate_python({"x": {"type": "choice", "options": ["a", {"y": 1}, "b"]}}), {"x": 2}))
+def test_alternatives_hold_one_value_of_the_parameter_and_all_that_can_go_with_it(drawn):
+    space, point = drawn
+    setting = flatten(decode(space, point))
+    for name in parameter_names(space):
+        every = list(alternatives(space, name))
+        assert all(sum(own == name for own, _ in each) <= 1 for each in every)
+        assert any(
+            (name in setting) == (name in dict(each))
+            and all(any(own == has and lies_in(entry, value) for own, entry in each) for has, value in setting.items())
+            for each in every
+        )
+
+
 @given(spaces())
 def test_a_space_survives_json(space):
     assert SPACE.validate_json(SPACE.dump_json(space)) == space
@@ -140,7 +155,7 @@ def test_a_constant_is_told_from_an_equal_one_of_another_type():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate": 0.6}, r"^rate = 0\.6 lies outside {low: 0\.001, high: 0\.5"),
+        ({"rate": 0.6}, r"^rate = 0\.6 lies outside {type: loguniform, low: 0\.001, high: 0\.5"),
         ({"rate": True}, "^rate = True lies outside"),
         ({"rate": math.nan}, "^rate = nan lies outside"),
         ({"rate": "0.1"}, "^rate = '0.1' lies outside"),

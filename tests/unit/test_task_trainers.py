@@ -8,6 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from scipy import sparse
@@ -183,8 +184,19 @@ def test_a_fit_stops_early_and_tells_where(case):
         ({"estimator": "sklearn.ensemble.NoSuchForest"}, r"cannot be made: .*NoSuchForest"),
         ({"estimator": "sklearn.ensemble.RandomForestClassifier"}, "is a classifier, .* needs a regressor"),
         ({"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimator": 3}, "did you mean n_estimators"),
-        ({"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 3.5}, "must be a whole number"),
+        (
+            {"estimator": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 3.5},
+            r"n_estimators = 3\.5: .* must be an int in the range \[1, inf\)",
+        ),
+        (
+            {"estimator": "sklearn.ensemble.RandomForestRegressor", "criterion": "squared"},
+            r"criterion = 'squared': .* must be a str among",
+        ),
         ({"estimator": "sklearn.preprocessing.StandardScaler"}, "is a .*, but problem regression needs a regressor"),
+        ({"estimator": "sklearn.show_versions"}, "cannot be made: .* no estimator of scikit-learn's"),
+        ({"estimator": "sklearn.svm"}, "cannot be made: .* no estimator of scikit-learn's"),
+        ({"estimator": "SVR"}, "estimator = 'SVR': must be a whole import path, such as sklearn.svm.SVC"),
+        ({"estimator": 5}, "estimator = 5: must be a whole import path"),
     ],
     ids=str,
 )
@@ -193,6 +205,56 @@ def test_a_wrong_estimator_or_parameter_is_named(fixed, message):
     experiment = build_experiment(model={"trainer": "sklearn", "fixed": fixed}, search=SEARCH | {"space": space})
     with pytest.raises(BadInput, match=message):
         load_trainer("sklearn").check(experiment)
+
+
+def test_no_function_of_scikit_learn_is_called_for_being_named(tmp_path, monkeypatch):
+    (tmp_path / "kept").touch()
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    experiment = build_experiment(
+        model={"trainer": "sklearn", "fixed": {"estimator": "sklearn.datasets.clear_data_home"}}
+    )
+    with pytest.raises(BadInput, match="no estimator of scikit-learn's"):
+        load_trainer("sklearn").check(experiment)
+    assert (tmp_path / "kept").exists()
+
+
+def test_an_estimator_of_ones_own_may_fail_in_any_way(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text("def make():\n    raise RuntimeError('no licence')\n", encoding="utf-8")
+    (tmp_path / "broken_of_mine.py").write_text("def make(:\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("RETUNE_ALLOWED_MODULES", "of_mine, broken_of_mine")
+    for path, message in {"of_mine:make": "RuntimeError: no licence", "broken_of_mine:make": "SyntaxError"}.items():
+        experiment = build_experiment(model={"trainer": "sklearn", "fixed": {"estimator": path}})
+        with pytest.raises(BadInput, match=rf"^model\.fixed\.estimator = '{path}': cannot be made: {message}"):
+            load_trainer("sklearn").check(experiment)
+
+
+FOREST = {"estimator": "sklearn.ensemble.RandomForestRegressor", "max_depth": {"type": "randint", "low": 2, "high": 9}}
+RIDGE = {"estimator": "sklearn.linear_model.Ridge", "alpha": {"type": "loguniform", "low": 0.1, "high": 10}}
+
+
+@pytest.mark.parametrize(
+    ("options", "fixed", "message"),
+    [
+        (
+            [FOREST, {**RIDGE, "max_depth": 3}],
+            {},
+            r"search\.space\.max_depth: sklearn\.linear_model\.Ridge has no such",
+        ),
+        ([FOREST, RIDGE], {"n_jobs": 1}, r"model\.fixed\.n_jobs: sklearn\.linear_model\.Ridge has no such"),
+        ([FOREST, {"alpha": 3}], {}, r"search\.space\.estimator: is missing beside alpha"),
+        (
+            [{**FOREST, "max_depth": {"type": "uniformint", "low": 0, "high": 9}}],
+            {},
+            r"search\.space\.max_depth = \{type: uniformint, low: 0, high: 9\}: .* \[1, inf\)",
+        ),
+    ],
+)
+def test_each_estimator_of_a_space_is_held_to_its_own_parameters(options, fixed, message):
+    model = {"trainer": "sklearn", "fixed": fixed, "untuned": {"estimator": "sklearn.linear_model.LinearRegression"}}
+    search = SEARCH | {"space": {"family": {"type": "choice", "options": options}}}
+    with pytest.raises(BadInput, match=message):
+        load_trainer("sklearn").check(build_experiment(model=model, search=search))
 
 
 def test_the_untuned_estimator_has_its_own_parameters_not_those_of_others_in_the_space():
@@ -211,6 +273,44 @@ def test_estimators_may_be_searched_with_the_parameters_of_each():
     model = {"trainer": "sklearn", "untuned": {"estimator": "sklearn.linear_model.Ridge"}}
     search = SEARCH | {"space": {"family": {"type": "choice", "options": options}}}
     load_trainer("sklearn").check(build_experiment(model=model, search=search))
+
+
+CANDIDATES = {
+    "num_leaves": [-1, 0, 1, 2, 131_072, 131_073],
+    "booster": ["gbtree", "gbforest"], "boosting_type": ["dart", "gbddt"], "grow_policy": ["lossguide", "best"],
+    "tree_method": ["hist", "best"], "sampling_method": ["uniform", "best"],
+}  # fmt: skip
+SHARES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
+NO_FIT = {"n_estimators": (-1, 0), **dict.fromkeys(SHARES, (0,))}
+"""What XGBoost takes without a word, though there is nothing to fit then."""
+
+
+@pytest.mark.parametrize(
+    ("trainer", "name"), [(t, name) for t in TASK_TRAINERS if t.name in ("lightgbm", "xgboost") for name in t.ranges]
+)
+def test_what_a_parameter_must_be_is_what_its_library_takes(trainer, name):
+    for value in CANDIDATES.get(name, [-1, 0, 1, 2, 3, 0.5, 1.5]):
+        if isinstance(value, float) and isinstance(trainer.defaults("regression")[name], int):
+            continue  # the default's type says so
+        if trainer.name == "xgboost" and value in NO_FIT.get(name, ()):
+            continue
+        try:
+            trainer.fit(plant("regression", 40), {"n_estimators": 2, name: value}, "regression", 7, 1)
+            taken = True
+        except Exception:
+            taken = False
+        assert trainer.ranges[name][1](value) == taken, f"{name} = {value}"
+
+
+def test_a_parameter_of_lightgbm_goes_by_one_name():
+    trainer, aliases = load_trainer("lightgbm"), lightgbm.basic._ConfigAliases
+    known = trainer.defaults("regression")
+    for name in known:
+        for same in (aliases.get(name) & known.keys()) - {name}:
+            model = {"trainer": "lightgbm", "fixed": {name: 1}}
+            space = {same: {"type": "choice", "options": [1]}}
+            with pytest.raises(BadInput, match=rf"^search\.space\.{same}: is model\.fixed\.{name} by another name"):
+                trainer.check(build_experiment(model=model, search=SEARCH | {"space": space}))
 
 
 def make_pipeline():

@@ -178,6 +178,37 @@ def test_a_distribution_that_draws_another_type_is_refused(name, distribution, r
 
 
 @pytest.mark.parametrize(
+    ("section", "entries", "message"),
+    [
+        ("fixed", {"numLeaves": 1}, r"model\.fixed\.numLeaves = 1: must be from 2 to 131072"),
+        ("fixed", {"boostingType": "gbddt"}, r"model\.fixed\.boostingType = 'gbddt': must be one of gbdt, "),
+        ("fixed", {"featureFraction": 0}, r"model\.fixed\.featureFraction = 0: must be greater than 0 and at most 1"),
+        (
+            "space",
+            {"learningRate": {"type": "uniform", "low": -0.1, "high": 1}},
+            r"search\.space\.learningRate = \{type: uniform, low: -0\.1, high: 1\}: must be a number greater than 0",
+        ),
+        ("space", {"lambdaL1": {"type": "quniform", "low": -1, "high": 1, "q": 0.5}}, "must be 0 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(section, entries, message):
+    with pytest.raises(BadInput, match=message):
+        LIGHTGBM.check(experiment_with(section, **entries))
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        {"type": "uniform", "low": 0, "high": 1},  # all but never 0 itself
+        {"type": "lognormal", "mean": 0.1, "std": 1},
+        {"type": "choice", "options": [0.1, {"type": "loguniform", "low": 0.01, "high": 0.5}]},
+    ],
+)
+def test_a_distribution_within_its_range_passes(distribution):
+    LIGHTGBM.check(experiment_with("space", learningRate=distribution))
+
+
+@pytest.mark.parametrize(
     "distribution",
     [
         {"type": "uniformint", "low": 3, "high": 31},

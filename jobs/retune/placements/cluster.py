@@ -98,6 +98,8 @@ def _plan_trials(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, row
     if wanted is None and best > 1:
         log.info("one trial at a time, so that the search repeats itself; parallel_trials: %d would be quicker", best)
     chosen = plan(parallel)
+    if parallel > 1:
+        log.info("%d trials side by side%s", parallel, ", as many as use the machine best" if wanted == "auto" else "")
     if chosen.reason:
         log.info("each fit takes %s; model.fixed can say otherwise", chosen.reason)
     return parallel, chosen.parameters
@@ -106,7 +108,9 @@ def _plan_trials(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, row
 def _capped(parallel: int, slots: int) -> int:
     """Return how many fits may run at once: each needs a slot on every executor, all at the same time."""
     if parallel > slots:
-        log.warning("parallel_trials = %d: capped to %d, the task slots of an executor", parallel, slots)
+        log.warning(
+            "%d trials side by side are asked for: capped to %d, the task slots of an executor", parallel, slots
+        )
     return min(parallel, slots)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin
 from hyperopt.exceptions import AllTrialsFailed as NoBestTrial
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from pyspark.sql import SparkSession
 
 from retune import settings
@@ -64,6 +65,7 @@ def run_spark_trials(spark: SparkSession, stage: Stage, trial: TaskTrial, parall
               if "trial" in document["result"]]  # fmt: skip
     for each in trials:
         stage.client.set_tag(each.run_id, NUMBER, str(each.number))
+        stage.client.set_tag(each.run_id, MLFLOW_RUN_NAME, f"trial {each.number}")
     best = best_of(trials)
     if best is None:
         # Of a task that did not come to a trial's end, say since it does not reach MLflow, Hyperopt alone knows why.

@@ -93,9 +93,8 @@ def choose_parallel(wanted: int | None, slots: int, fill: int) -> int:
     """
     most = min(slots, _MOST_PARALLEL)
     if wanted and wanted > most:
-        log.warning(
-            "parallel_trials = %d: capped to %d (%d task slots, and %d at most)", wanted, most, slots, _MOST_PARALLEL
-        )
+        asked = "%d trials side by side are asked for: capped to %d (%d task slots, and %d at most)"
+        log.warning(asked, wanted, most, slots, _MOST_PARALLEL)
     return min(wanted, most) if wanted else min(fill, _MOST_PARALLEL)
 
 

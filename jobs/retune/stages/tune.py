@@ -64,7 +64,7 @@ def run(stage: Stage) -> None:
                 objective = _watched(trials, spark, experiment.search.trial_timeout)
                 plan = _build_plan(stage, earlier, trials.parallel)
                 result = run_search(engine.result(), objective, tracker, plan, history, earlier.trials)
-            sizes = {**trials.sizes, "search_s": time.monotonic() - started}
+            sizes = {**trials.sizes, "parallel_trials": trials.parallel, "search_s": time.monotonic() - started}
     stage.ensure_current()
     tracker.kill_unfinished()
     tracker.mark_best(result.best)

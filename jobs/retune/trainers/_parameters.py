@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from retune.distributions import Distribution
+from retune.distributions import Distribution, is_number
 from retune.experiment import Experiment
-from retune.space import possible_values
+from retune.space import possible_values, shown
 
 Given: TypeAlias = tuple[str, str, object]
 """A parameter: where it is given, its name, and its value or the distribution of values."""
+Range: TypeAlias = tuple[str, Callable[[Any], bool]]
+"""What a value must be, in words, and whether one is."""
+_INSIDE = 1e-9  # of a distribution's width
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
@@ -43,6 +46,71 @@ def broken_rule(value: object, default: object) -> str | None:
         list: isinstance(value, list),
     }
     return None if fits[kind] else f"must be {_NAMES[kind]}, as its default {default!r} is"
+
+
+def at_least(least: float) -> Range:
+    """Return the range of all numbers from `least` on."""
+    return f"must be {least:g} or more", lambda value: is_number(value) and value >= least
+
+
+def count(least: int) -> Range:
+    """Return the range of all whole numbers from `least` on."""
+    rule = f"must be a whole number, {least} or more"
+    return rule, lambda value: is_number(value) and float(value).is_integer() and value >= least
+
+
+def above(bound: float) -> Range:
+    """Return the range of all numbers greater than `bound`."""
+    return f"must be a number greater than {bound:g}", lambda value: is_number(value) and value > bound
+
+
+def within(low: float, high: float) -> Range:
+    """Return the range of all numbers from `low` to `high`."""
+    return f"must be from {low:g} to {high:g}", lambda value: is_number(value) and low <= value <= high
+
+
+def half_open(low: float, high: float) -> Range:
+    """Return the range of all numbers from `low` to less than `high`."""
+    return f"must be at least {low:g} and less than {high:g}", lambda value: is_number(value) and low <= value < high
+
+
+def share() -> Range:
+    """Return the range of parts of a whole, of which there is at least some."""
+    return "must be greater than 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1
+
+
+def one_of(*names: str) -> Range:
+    """Return the range of these names."""
+    return f"must be one of {', '.join(names)}", lambda value: value in names
+
+
+def broken_range(value: object, allowed: Range) -> str | None:
+    """Return why `value`, or what a distribution draws, lies outside a range; None if it does not."""
+    rule, fine = allowed
+    return None if all(map(fine, extremes(value))) else rule
+
+
+def extremes(value: object) -> list[Any]:
+    """Return a constant, or the least and the greatest that a distribution draws, where it has such.
+
+    A continuous one all but never draws its very ends, so `low: 0` does not offend what must be greater than 0.
+    """
+    if not isinstance(value, Distribution):
+        return [value]
+    low, high = getattr(value, "low", None), getattr(value, "high", None)
+    if low is None or high is None:
+        return []  # a normal distribution has no ends; what it draws is up to the fit
+    try:
+        value.size()
+        inside = 0.0
+    except ValueError:
+        inside = (high - low) * _INSIDE
+    return [value.nearest(low + inside), value.nearest(high - inside)]
+
+
+def as_written(value: object) -> str:
+    """Return a value or a distribution for a message."""
+    return shown(value) if isinstance(value, Distribution) else repr(value)
 
 
 def did_you_mean(name: str, known: Mapping[str, object]) -> str:

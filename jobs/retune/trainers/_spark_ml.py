@@ -17,6 +17,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
+from retune.trainers._parameters import above, at_least, half_open, share, within
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import ClusterTrainer, EarlyStopping
 
@@ -32,6 +33,25 @@ _OURS = frozenset(
     )
 )
 
+# By Spark's own validators, which only Java knows.
+_RANGES = {
+    "maxIter": at_least(0),
+    "maxDepth": within(0, 30),
+    "maxBins": at_least(2),
+    "minInstancesPerNode": at_least(1),
+    "minWeightFractionPerNode": half_open(0, 0.5),
+    "minInfoGain": at_least(0),
+    "numTrees": at_least(1),
+    "stepSize": share(),
+    "subsamplingRate": share(),
+    "regParam": at_least(0),
+    "elasticNetParam": within(0, 1),
+    "tol": at_least(0),
+    "aggregationDepth": at_least(2),
+    "epsilon": above(1),
+    "threshold": within(0, 1),
+}
+
 
 class SparkTrainer(ClusterTrainer):
     """A trainer of one of Spark's regressors and its classifier; parameters go by Spark's names.
@@ -44,6 +64,7 @@ class SparkTrainer(ClusterTrainer):
     requirements = ("mlflow", "pyspark", "numpy", "pandas")
     regressor: Any
     classifier: Any
+    ranges = _RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return Spark's parameters, less those that retune sets itself."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from retune.trainers._parameters import at_least, count, one_of, share
+
 
 def _find_package() -> str:
     try:
@@ -13,5 +15,27 @@ def _find_package() -> str:
     return "xgboost-cpu"
 
 
+# https://xgboost.readthedocs.io/en/stable/parameter.html
+RANGES = {
+    "booster": one_of("gbtree", "gblinear", "dart"),
+    "n_estimators": count(1),
+    "max_depth": count(0),
+    "max_leaves": count(0),
+    "max_bin": count(2),
+    "learning_rate": at_least(0),
+    "gamma": at_least(0),
+    "min_child_weight": at_least(0),
+    "max_delta_step": at_least(0),
+    "subsample": share(),
+    "colsample_bytree": share(),
+    "colsample_bylevel": share(),
+    "colsample_bynode": share(),
+    "reg_alpha": at_least(0),
+    "reg_lambda": at_least(0),
+    "num_parallel_tree": count(1),
+    "grow_policy": one_of("depthwise", "lossguide"),
+    "tree_method": one_of("auto", "exact", "approx", "hist"),
+    "sampling_method": one_of("uniform", "gradient_based"),
+}
 PACKAGE = _find_package()
 """Which of two packages the module is from: the small one without code for GPUs, or the whole."""

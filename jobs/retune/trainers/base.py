@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from pyspark.sql import SparkSession
@@ -12,7 +13,15 @@ from pyspark.sql import SparkSession
 from retune.errors import BadInput
 from retune.experiment import Experiment
 from retune.metrics import Problem
-from retune.trainers._parameters import Given, broken_rule, did_you_mean, given_parameters
+from retune.trainers._parameters import (
+    Given,
+    Range,
+    as_written,
+    broken_range,
+    broken_rule,
+    did_you_mean,
+    given_parameters,
+)
 
 PREDICTION = "retune_prediction"
 PROBABILITY = "retune_probability"
@@ -32,6 +41,7 @@ class Trainer(ABC):
         model_code: Folders of Python code that travel with its models.
         reports: Whether a fit tells after each round how far it is.
         takes_infinity: Whether features may be infinite.
+        ranges: What the numbers and names given to parameters must be, as far as that can be told before a fit.
     """
 
     name: str
@@ -43,6 +53,7 @@ class Trainer(ABC):
     model_code: tuple[Path, ...] = ()
     reports: bool = False
     takes_infinity: bool = True
+    ranges: Mapping[str, Range] = MappingProxyType({})
 
     @abstractmethod
     def defaults(self, problem: Problem) -> Mapping[str, object]:
@@ -80,20 +91,23 @@ class Trainer(ABC):
         self.check_given(given_parameters(experiment), experiment.problem)
 
     def check_given(self, given: Sequence[Given], problem: Problem) -> None:
-        """Check parameters by name and type.
+        """Check parameters by name, type and range.
 
         Raises:
             BadInput: Naming the field, the value and the rule.
         """
-        self.check_types(given, self.defaults(problem))
+        self.check_values(given, self.defaults(problem), self.ranges)
 
-    def check_types(self, given: Sequence[Given], known: Mapping[str, object]) -> None:
-        """Check parameters by those there are, with their defaults; see `check_given`."""
+    def check_values(self, given: Sequence[Given], known: Mapping[str, object], ranges: Mapping[str, Range]) -> None:
+        """Check parameters by those there are, with their defaults and ranges; see `check_given`."""
         for section, name, value in given:
             if name not in known:
                 raise BadInput(f"{section}.{name}: {self.name} has no such parameter; {did_you_mean(name, known)}")
-            if rule := broken_rule(value, known[name]):
-                raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+            rule = broken_rule(value, known[name])
+            if rule is None and name in ranges and not (value is None and known[name] is None):
+                rule = broken_range(value, ranges[name])
+            if rule:
+                raise BadInput(f"{section}.{name} = {as_written(value)}: {rule}")
 
     def check_search(self, experiment: Experiment) -> None:
         """Check that the family can do what the search wants: run there, stop early.
@@ -105,15 +119,22 @@ class Trainer(ABC):
         if experiment.problem not in self.problems:
             raise BadInput(f"problem = {experiment.problem!r}: {self.name} is for {' and '.join(self.problems)} only")
         where = {"cluster": "is fitted by the whole cluster", "task": "is fitted on one machine, within one Spark task"}
+        other = {"cluster": "a task trainer, such as lightgbm", "task": "a cluster trainer, such as spark_gbt"}
         if search.placement not in (None, self.placement):
-            raise BadInput(f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}")
+            raise BadInput(
+                f"search.placement = {search.placement!r}: {self.name} {where[self.placement]}; leave placement out, "
+                f"or use {other[self.placement]}"
+            )
         if self.placement == "cluster" and experiment.features.pipeline == "talkingdata":
             raise BadInput(
                 f"features.pipeline = 'talkingdata': {self.name} {where['cluster']}, and Spark has no stage that makes "
                 "vectors of bags for its model; use a task trainer, such as xgboost"
             )
         if search.runner == "spark_trials" and self.placement != "task":
-            raise BadInput(f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks")
+            raise BadInput(
+                f"search.runner = 'spark_trials': {self.name} {where[self.placement]}, not in its tasks; leave runner "
+                f"out, or use {other[self.placement]}"
+            )
         side_by_side = search.parallel_trials not in (None, 1)
         if search.autolog and side_by_side and self.placement == "cluster":
             raise BadInput("search.autolog = true: MLflow loses fits of one driver that run side by side; "

@@ -14,12 +14,12 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from retune.data.table import Table
-from retune.distributions import Distribution
+from retune.distributions import is_number
 from retune.errors import BadInput
 from retune.functions import load_function
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._parameters import Given, broken_rule
+from retune.trainers._parameters import Given, Range, above, at_least, half_open, one_of
 from retune.trainers.base_task import Report, TaskTrainer
 
 # https://keras.io/api/layers/activations and https://keras.io/api/optimizers: names are checked without Keras.
@@ -40,16 +40,24 @@ _TRAINING: dict[str, object] = {
     "epochs": 50,
     "builder": "",
 }
-_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "layers": ("must be 0 or more", lambda value: value >= 0),
-    "units": ("must be greater than 0", lambda value: value > 0),
-    "dropout": ("must be at least 0 and less than 1", lambda value: 0 <= value < 1),
-    "learning_rate": ("must be a number greater than 0", lambda value: 0 < value < float("inf")),
-    "batch_size": ("must be greater than 0", lambda value: value > 0),
-    "epochs": ("must be greater than 0", lambda value: value > 0),
-}
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-_NAMES = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS}
+
+
+def _are_units(value: object) -> bool:
+    units = value if isinstance(value, list) else [value]
+    return bool(units) and all(is_number(each) and each > 0 and float(each).is_integer() for each in units)
+
+
+_RANGES: dict[str, Range] = {
+    "layers": at_least(0),
+    "units": ("must be a whole number greater than 0, or a list of such, one for each hidden layer", _are_units),
+    "activation": one_of(*ACTIVATIONS),
+    "optimizer": one_of(*OPTIMIZERS),
+    "dropout": half_open(0, 1),
+    "learning_rate": above(0),
+    "batch_size": at_least(1),
+    "epochs": at_least(1),
+}
 
 
 def _tensorflow_package() -> str:
@@ -70,6 +78,7 @@ class Keras(TaskTrainer):
     rounds_parameter = "epochs"
     reports = True
     takes_infinity = False
+    ranges = _RANGES
 
     def require_installed(self) -> None:
         """Check that TensorFlow and Keras are here; see `Trainer`."""
@@ -93,10 +102,7 @@ class Keras(TaskTrainer):
             self.require_installed()
             _network_module()  # before a module of the user's imports Keras with another library below
             known |= _own(load_function(f"{section}.builder", path))
-        self.check_types(given, known)
-        for section, name, value in given:
-            if name in ours and (rule := _broken_rule(name, value)):
-                raise BadInput(f"{section}.{name} = {value!r}: {rule}")
+        self.check_values(given, known, {name: allowed for name, allowed in _RANGES.items() if name in ours})
 
     def load_library(self, threads: int) -> None:
         """Import TensorFlow, which takes seconds, and hold it to so many threads; see `TaskTrainer`."""
@@ -137,23 +143,6 @@ def _own(builder: Callable[..., Any]) -> dict[str, object]:
     taken = signature(builder).parameters.values()
     return {each.name: None if each.default is Parameter.empty else each.default
             for each in taken if each.kind in _NAMED and each.name not in ("inputs", "outputs")}  # fmt: skip
-
-
-def _broken_rule(name: str, value: object) -> str | None:
-    if name == "units" and isinstance(value, list):
-        whole = all(type(each) is int and each > 0 for each in value)
-        return None if value and whole else "must be whole numbers greater than 0, one for each hidden layer"
-    if name == "units" and (wrong := broken_rule(value, 64)):
-        return wrong
-    if name in _NAMES and value not in _NAMES[name]:
-        return f"must be one of {', '.join(_NAMES[name])}"
-    if name not in _RANGES or (name == "units" and value is None):
-        return None
-    rule, fine = _RANGES[name]
-    # A normal distribution has no ends; what it draws is up to the fit.
-    drawn = isinstance(value, Distribution)
-    ends: list[Any] = [getattr(value, end) for end in ("low", "high") if hasattr(value, end)] if drawn else [value]
-    return None if value is not None and all(fine(end) for end in ends) else rule
 
 
 TRAINER = Keras()

@@ -8,11 +8,75 @@ from typing import Any
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 
 from retune.data.table import Table
+from retune.errors import BadInput
 from retune.metrics import Problem
 from retune.space import Parameters
+from retune.trainers._parameters import Given, above, at_least, one_of, share, within
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
+# https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.
+_FURTHER: dict[str, object] = {
+    "bagging_fraction": 1.0,
+    "bagging_freq": 0,
+    "feature_fraction": 1.0,
+    "feature_fraction_bynode": 1.0,
+    "lambda_l1": 0.0,
+    "lambda_l2": 0.0,
+    "min_data_in_leaf": 20,
+    "min_sum_hessian_in_leaf": 1e-3,
+    "min_gain_to_split": 0.0,
+    "max_bin": 255,
+    "max_delta_step": 0.0,
+    "path_smooth": 0.0,
+    "extra_trees": False,
+    "linear_tree": False,
+    "cat_smooth": 10.0,
+    "cat_l2": 10.0,
+    "max_cat_threshold": 32,
+    "drop_rate": 0.1,
+    "top_rate": 0.2,
+    "other_rate": 0.1,
+    "alpha": 0.9,
+    "scale_pos_weight": 1.0,
+    "is_unbalance": False,
+}
+_SPELLINGS = {
+    "bagging_fraction": "subsample",
+    "bagging_freq": "subsample_freq",
+    "feature_fraction": "colsample_bytree",
+    "lambda_l1": "reg_alpha",
+    "lambda_l2": "reg_lambda",
+    "min_data_in_leaf": "min_child_samples",
+    "min_sum_hessian_in_leaf": "min_child_weight",
+    "min_gain_to_split": "min_split_gain",
+}
+"""LightGBM's name of a parameter that its scikit-learn interface calls otherwise."""
+# From the same page.
+_RANGES = {
+    "boosting_type": one_of("gbdt", "gbrt", "rf", "random_forest", "dart", "goss"),
+    "num_leaves": within(2, 131_072),
+    "learning_rate": above(0),
+    "n_estimators": at_least(1),
+    "subsample": share(),
+    "colsample_bytree": share(),
+    "reg_alpha": at_least(0),
+    "reg_lambda": at_least(0),
+    "min_child_samples": at_least(0),
+    "min_child_weight": at_least(0),
+    "min_split_gain": at_least(0),
+    "feature_fraction_bynode": share(),
+    "max_bin": at_least(2),
+    "path_smooth": at_least(0),
+    "cat_smooth": at_least(0),
+    "cat_l2": at_least(0),
+    "max_cat_threshold": at_least(1),
+    "drop_rate": within(0, 1),
+    "top_rate": within(0, 1),
+    "other_rate": within(0, 1),
+    "alpha": above(0),
+    "scale_pos_weight": above(0),
+}
 
 
 class LightGBM(TaskTrainer):
@@ -22,11 +86,24 @@ class LightGBM(TaskTrainer):
     mlflow_flavor = "lightgbm"
     requirements = ("mlflow", "scikit-learn", "lightgbm", "numpy", "pandas")
     rounds_parameter = "n_estimators"
+    ranges = {**_RANGES, **{name: _RANGES[same] for name, same in _SPELLINGS.items() if same in _RANGES}}
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the estimator's parameters and LightGBM's own further ones that are often tuned."""
         known = {name: value for name, value in _kind(problem)().get_params().items() if name not in _OURS}
         return {**known, **_FURTHER}
+
+    def check_given(self, given: Sequence[Given], problem: Problem) -> None:
+        """Check that each parameter goes by one name, too; see `Trainer`.
+
+        Of two, LightGBM would take one and say so in a warning that no search shows.
+        """
+        super().check_given(given, problem)
+        spelt: dict[str, tuple[str, str]] = {}
+        for section, name, _ in given:
+            where, other = spelt.setdefault(_SPELLINGS.get(name, name), (section, name))
+            if other != name:
+                raise BadInput(f"{section}.{name}: is {where}.{other} by another name; use one name")
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
         """Return the estimator; see `TaskTrainer`."""
@@ -58,34 +135,6 @@ class LightGBM(TaskTrainer):
     def importances(self, model: Any) -> Sequence[float] | None:
         """Return gains, where the scikit-learn interface would count splits; see `Trainer`."""
         return list(unwrap(model).booster_.feature_importance(importance_type="gain"))
-
-
-# https://lightgbm.readthedocs.io/en/stable/Parameters.html, with its defaults.
-_FURTHER: dict[str, object] = {
-    "bagging_fraction": 1.0,
-    "bagging_freq": 0,
-    "feature_fraction": 1.0,
-    "feature_fraction_bynode": 1.0,
-    "lambda_l1": 0.0,
-    "lambda_l2": 0.0,
-    "min_data_in_leaf": 20,
-    "min_sum_hessian_in_leaf": 1e-3,
-    "min_gain_to_split": 0.0,
-    "max_bin": 255,
-    "max_delta_step": 0.0,
-    "path_smooth": 0.0,
-    "extra_trees": False,
-    "linear_tree": False,
-    "cat_smooth": 10.0,
-    "cat_l2": 10.0,
-    "max_cat_threshold": 32,
-    "drop_rate": 0.1,
-    "top_rate": 0.2,
-    "other_rate": 0.1,
-    "alpha": 0.9,
-    "scale_pos_weight": 1.0,
-    "is_unbalance": False,
-}
 
 
 def _kind(problem: Problem) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -11,15 +11,16 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 
 from retune.data.table import Table
-from retune.errors import BadInput
+from retune.errors import BadInput, one_line
 from retune.experiment import Experiment
 from retune.functions import require_allowed
 from retune.metrics import Problem
-from retune.space import Parameters
+from retune.space import Parameters, alternatives
 from retune.trainers._columns import prepare_columns
-from retune.trainers._parameters import broken_rule, did_you_mean, given_parameters
+from retune.trainers._parameters import Given, as_written, broken_rule, did_you_mean, extremes
 from retune.trainers.base_task import Report, TaskTrainer
 
 _ESTIMATOR = "estimator"
@@ -42,45 +43,38 @@ class Sklearn(TaskTrainer):
         return {_ESTIMATOR: ""}
 
     def check(self, experiment: Experiment) -> None:
-        """Check that the estimators can be made, and that each parameter is one of theirs; see `Trainer`."""
+        """Check that the estimators can be made, and that what each is given is its own; see `Trainer`."""
         self.check_search(experiment)
-        sections = given_parameters(experiment)
-        paths = {str(value): where for where, name, value in sections if name == _ESTIMATOR}
         if _ESTIMATOR not in {*experiment.model.fixed, *experiment.searched}:
             raise BadInput(
                 "model.fixed.estimator: is missing; name one, such as sklearn.ensemble.RandomForestRegressor"
             )
         if _ESTIMATOR not in experiment.untuned_parameters:
             raise BadInput("model.untuned.estimator: is missing, and the untuned model needs one")
-        known: dict[str, object] = {}
-        for path, where in paths.items():
-            known |= _make(path, f"{where}.{_ESTIMATOR}", experiment.problem).get_params()
-        for where, name, value in sections:
+        for given in _given_together(experiment):
+            self.check_given(given, experiment.problem)
+
+    def check_given(self, given: Sequence[Given], problem: Problem) -> None:
+        """Check what is given to one estimator; see `Trainer`."""
+        named = [(section, value) for section, name, value in given if name == _ESTIMATOR]
+        if not named:
+            where, beside = given[-1][0] if given else "model.fixed", ", ".join(name for _, name, _ in given)
+            raise BadInput(f"{where}.{_ESTIMATOR}: is missing beside {beside}; name one, such as sklearn.svm.SVC")
+        [(where, path)] = named
+        made = _make(path, f"{where}.{_ESTIMATOR}", problem)
+        known = made.get_params()
+        for section, name, value in given:
             if name == _ESTIMATOR:
                 continue
             if name not in known:
-                raise BadInput(f"{where}.{name}: {', '.join(paths)} has no such parameter; {did_you_mean(name, known)}")
-            # Many a default is a name where a number would do as well, or a number where a fraction would.
-            default = known[name]
-            strict = isinstance(default, bool) or (isinstance(default, int) and name.rpartition("__")[2][:2] == "n_")
-            if strict and (rule := broken_rule(value, default)):
-                raise BadInput(f"{where}.{name} = {value!r}: {rule}")
-        self._check_untuned(experiment)
-
-    def _check_untuned(self, experiment: Experiment) -> None:
-        """Check that its parameters are those of its own estimator, where the space has others too."""
-        given = experiment.untuned_parameters
-        path = str(given[_ESTIMATOR])
-        known = _make(path, f"model.untuned.{_ESTIMATOR}", experiment.problem).get_params()
-        for name in given:
-            if name not in (_ESTIMATOR, *known):
-                section = "untuned" if name in experiment.model.untuned else "fixed"
-                raise BadInput(f"model.{section}.{name}: {path} has no such parameter; {did_you_mean(name, known)}")
+                raise BadInput(f"{section}.{name}: {path} has no such parameter; {did_you_mean(name, known)}")
+            if rule := _broken_rule(made, name, value):
+                raise BadInput(f"{section}.{name} = {as_written(value)}: {rule}")
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> BaseEstimator:
         """Make the estimator; see `TaskTrainer`."""
         rest = {name: value for name, value in parameters.items() if name != _ESTIMATOR}
-        made = _make(str(parameters[_ESTIMATOR]), _ESTIMATOR, problem)
+        made = _make(parameters[_ESTIMATOR], _ESTIMATOR, problem)
         own = {"random_state": seed % 2**32, "n_jobs": threads}
         wanted = {name: value for name, value in own.items() if name in made.get_params()}
         nested = {n: v for n in made.get_params() for last, v in own.items() if n.endswith(f"__{last}")}
@@ -96,14 +90,31 @@ class Sklearn(TaskTrainer):
         return estimator.fit(table.features, table.labels)
 
 
-def _make(path: str, field: str, problem: Problem) -> Any:
-    module, _, name = path.replace(":", ".").rpartition(".")
-    if module.partition(".")[0] != "sklearn":
-        require_allowed(field, path, module)
+def _given_together(experiment: Experiment) -> Iterator[list[Given]]:
+    """Yield what the untuned estimator is given, and each of those in the space."""
+    model = experiment.model
+    fixed: list[Given] = [("model.fixed", name, value) for name, value in model.fixed.items()]
+    untuned: list[Given] = [("model.untuned", name, value) for name, value in model.untuned.items()]
+    yield [*(each for each in fixed if each[1] not in model.untuned), *untuned]
+    for searched in alternatives(experiment.search.space, _ESTIMATOR):
+        yield [*fixed, *(("search.space", name, value) for name, value in searched)]
+
+
+def _make(path: object, field: str, problem: Problem) -> Any:
+    module, _, name = path.replace(":", ".").rpartition(".") if isinstance(path, str) else ("", "", "")
+    if not module or not name:
+        raise BadInput(f"{field} = {as_written(path)}: must be a whole import path, such as sklearn.svm.SVC")
+    own = module.partition(".")[0] != "sklearn"
+    if own:
+        require_allowed(field, str(path), module)
     try:
-        made = getattr(import_module(module), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise BadInput(f"{field} = {path!r}: cannot be made: {error}") from error
+        found = getattr(import_module(module), name)
+        # Nobody allowed what else scikit-learn has, such as functions that fetch data, or delete them.
+        if not own and not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+            raise TypeError("it is no estimator of scikit-learn's")
+        made = found()
+    except Exception as error:  # a module of the user's may raise anything
+        raise BadInput(f"{field} = {path!r}: cannot be made: {one_line(error)}") from error
     kind = getattr(get_tags(made), "estimator_type", None) if isinstance(made, BaseEstimator) else None
     wanted = "regressor" if problem == "regression" else "classifier"
     if kind != wanted:
@@ -111,6 +122,24 @@ def _make(path: str, field: str, problem: Problem) -> Any:
             f"{field} = {path!r}: is a {kind or type(made).__name__}, but problem {problem} needs a {wanted}"
         )
     return made
+
+
+def _broken_rule(made: Any, name: str, value: object) -> str | None:
+    """Return why an estimator, or its step that a parameter is of, cannot take a value; None if it can."""
+    step, _, own = name.rpartition("__")
+    owner = made.get_params()[step] if step else made
+    constraints = getattr(owner, "_parameter_constraints", {})  # of scikit-learn's own, and of some others
+    if own in constraints:
+        for each in extremes(value):
+            try:
+                validate_parameter_constraints({own: constraints[own]}, {own: each}, type(owner).__name__)
+            except InvalidParameterError as error:
+                return str(error)
+        return None
+    # Many a default is a name where a number would do as well, or a number where a fraction would.
+    default = made.get_params()[name]
+    strict = isinstance(default, bool) or (isinstance(default, int) and own.startswith("n_"))
+    return broken_rule(value, default) if strict else None
 
 
 TRAINER = Sklearn()

@@ -17,6 +17,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
+from retune.trainers._parameters import above, at_least, one_of, share, within
 from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping, FitPlan
 
@@ -33,6 +34,31 @@ _OURS = frozenset(
     )
 )
 
+# https://lightgbm.readthedocs.io/en/stable/Parameters.html, by SynapseML's names.
+_RANGES = {
+    "boostingType": one_of("gbdt", "gbrt", "rf", "random_forest", "dart", "goss"),
+    "dataTransferMode": one_of("bulk", "streaming"),
+    "numLeaves": within(2, 131_072),
+    "learningRate": above(0),
+    "numIterations": at_least(1),
+    "baggingFraction": share(),
+    "featureFraction": share(),
+    "featureFractionByNode": share(),
+    "lambdaL1": at_least(0),
+    "lambdaL2": at_least(0),
+    "minDataInLeaf": at_least(0),
+    "minSumHessianInLeaf": at_least(0),
+    "minGainToSplit": at_least(0),
+    "maxBin": at_least(2),
+    "catSmooth": at_least(0),
+    "catl2": at_least(0),
+    "maxCatThreshold": at_least(1),
+    "dropRate": within(0, 1),
+    "topRate": within(0, 1),
+    "otherRate": within(0, 1),
+    "alpha": above(0),
+}
+
 
 class SynapseMLLightGBM(ClusterTrainer):
     """`LightGBMRegressor` and `LightGBMClassifier`; parameters go by SynapseML's names."""
@@ -41,6 +67,7 @@ class SynapseMLLightGBM(ClusterTrainer):
     requirements = ("mlflow", "pyspark", "synapseml", "numpy", "pandas")
     rounds_parameter = "numIterations"
     model_code = (MODEL_CODE / "com",)
+    ranges = _RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return SynapseML's parameters, less those that retune sets itself."""

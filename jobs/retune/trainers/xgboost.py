@@ -12,7 +12,7 @@ from xgboost import XGBClassifier, XGBRegressor
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._xgboost import PACKAGE
+from retune.trainers._xgboost import PACKAGE, RANGES
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
@@ -26,6 +26,7 @@ class XGBoost(TaskTrainer):
     requirements = ("mlflow", "scikit-learn", PACKAGE, "numpy", "pandas")
     rounds_parameter = "n_estimators"
     takes_infinity = False
+    ranges = RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the estimator's parameters; most have no default of their own."""

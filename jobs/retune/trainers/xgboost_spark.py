@@ -19,7 +19,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots, task_cpus
-from retune.trainers._xgboost import PACKAGE
+from retune.trainers._xgboost import PACKAGE, RANGES
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping
 
@@ -48,6 +48,7 @@ class XGBoostSpark(ClusterTrainer):
     requirements = ("mlflow", "pyspark", PACKAGE, "scikit-learn", "numpy", "pandas", "pyarrow")
     rounds_parameter = "n_estimators"
     takes_infinity = False
+    ranges = RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return XGBoost's parameters, less those that retune or `xgboost.spark` sets itself."""
