@@ -58,8 +58,8 @@ lint: setup-dev ## check style, types and who imports whom
 format: setup-dev ## put the code into the project's format
 	@$(IN_ENV) ruff check --fix . && ruff format .
 
-bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures)
-	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY))
+bench: bench-peers ## measure, in about 40 minutes (ONLY="guide tracked": some figures; OPTIONS="--rounds 1 --no-write")
+	@$(IN_ENV) python bench/run.py $(if $(ONLY),--only $(ONLY)) $(OPTIONS)
 
 bench-long: bench-peers ## measure what takes long: a million rows, SparkTrials, GridSearchCV, TalkingData at its full shape
 	@$(IN_ENV) python bench/run.py --long

@@ -88,7 +88,8 @@ def main() -> int:
         return 1
     finally:  # a figure that fails does not take those before it along
         told = [figure.as_dict() for figure in figures]
-        _write(told, machine)
+        if arguments.write:
+            _write(told, machine)
     print("\n".join([*_summary(told), *skipped, *_details(told)]))
     return 0
 
@@ -116,6 +117,7 @@ def _parse_arguments() -> argparse.Namespace:
     which.add_argument("--only", nargs="+", choices=FIGURES, help="these figures alone")
     which.add_argument("--long", action="store_true", help=f"those that take long: {', '.join(m.NAME for m in _LONG)}")
     parser.add_argument("--rounds", type=int, help="rounds of each figure; by default as many as it asks for")
+    parser.add_argument("--no-write", dest="write", action="store_false", help="show the results alone")
     return parser.parse_args()
 
 

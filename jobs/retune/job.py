@@ -124,3 +124,4 @@ def set_up_logging() -> None:
     log.setLevel(logging.INFO)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # warns that a uv environment has no pip
+    logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)  # warns at each model that it is pickled

@@ -257,7 +257,7 @@ def test_fits_leave_nothing_cached(case, spark):
 def test_what_a_parameter_must_be_is_what_spark_takes(spark, name):
     trainer, asked = load_trainer(name), 0
     for estimator in (trainer.regressor(), trainer.classifier()):
-        for param, (_, fine) in trainer.ranges.items():
+        for param, (_, fine) in trainer.ranges("regression").items():
             for value in (-1, 0, 0.5, 1, 1.5, 2, 31) if estimator.hasParam(param) else ():
                 try:
                     estimator._java_obj.getParam(param).w(estimator.getParam(param).typeConverter(value))

@@ -150,7 +150,7 @@ def test_a_value_of_another_type_is_refused(section, name, value, rule):
     "entries",
     [
         {"numLeaves": 7, "learningRate": 1, "objective": "mae", "isProvideTrainingMetric": True},
-        {"numLeaves": 7.0, "objective": None},
+        {"numLeaves": 7.0, "metric": None},
     ],
 )
 def test_a_value_of_the_right_type_passes(entries):
@@ -194,6 +194,25 @@ def test_a_distribution_that_draws_another_type_is_refused(name, distribution, r
 def test_a_value_out_of_range_is_refused(section, entries, message):
     with pytest.raises(BadInput, match=message):
         LIGHTGBM.check(experiment_with(section, **entries))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "problem", "objective"),
+    [
+        ("lightgbm", "binary", "multiclass"),
+        ("lightgbm", "regression", "binary"),
+        ("synapseml_lightgbm", "multiclass", "binary"),
+        ("xgboost", "binary", "binary:logitraw"),  # its probabilities would be none
+    ],
+)
+def test_an_objective_that_does_not_fit_the_problem_is_refused(trainer, problem, objective):
+    experiment = build_experiment(
+        model={"trainer": trainer, "fixed": {"objective": objective}},
+        problem=problem,
+        search=SEARCH | {"metric": "r2" if problem == "regression" else "accuracy"},
+    )
+    with pytest.raises(BadInput, match=rf"^model\.fixed\.objective = '{objective}': must be one of "):
+        load_trainer(trainer).check(experiment)
 
 
 @pytest.mark.parametrize(

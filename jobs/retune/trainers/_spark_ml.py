@@ -17,7 +17,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers._parameters import above, at_least, half_open, share, within
+from retune.trainers._parameters import Range, above, at_least, half_open, share, within
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import ClusterTrainer, EarlyStopping
 
@@ -64,12 +64,15 @@ class SparkTrainer(ClusterTrainer):
     requirements = ("mlflow", "pyspark", "numpy", "pandas")
     regressor: Any
     classifier: Any
-    ranges = _RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return Spark's parameters, less those that retune sets itself."""
         signature = inspect.signature(self._estimator_class(problem).__init__)
         return {name: p.default for name, p in signature.parameters.items() if name not in _OURS}
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what Spark's own validators take; see `Trainer`."""
+        return _RANGES
 
     def require(self, spark: SparkSession) -> None:
         """Spark is all it needs."""

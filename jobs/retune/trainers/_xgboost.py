@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from retune.trainers._parameters import at_least, count, one_of, share
+from retune.metrics import Problem
+from retune.trainers._parameters import Range, at_least, count, one_of, share
 
 
 def _find_package() -> str:
@@ -16,7 +18,7 @@ def _find_package() -> str:
 
 
 # https://xgboost.readthedocs.io/en/stable/parameter.html
-RANGES = {
+_RANGES = {
     "booster": one_of("gbtree", "gblinear", "dart"),
     "n_estimators": count(1),
     "max_depth": count(0),
@@ -37,5 +39,19 @@ RANGES = {
     "tree_method": one_of("auto", "exact", "approx", "hist"),
     "sampling_method": one_of("uniform", "gradient_based"),
 }
+# For classes, those whose predictions are probabilities.
+_OBJECTIVES: dict[Problem, tuple[str, ...]] = {
+    "binary": ("binary:logistic", "reg:logistic", "binary:hinge"),
+    "multiclass": ("multi:softprob", "multi:softmax"),
+}
+
+
+def ranges(problem: Problem) -> Mapping[str, Range]:
+    """Return what XGBoost's documentation says of parameters; see `Trainer`."""
+    if problem == "regression":
+        return _RANGES
+    return {**_RANGES, "objective": one_of(*_OBJECTIVES[problem])}
+
+
 PACKAGE = _find_package()
 """Which of two packages the module is from: the small one without code for GPUs, or the whole."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from pyspark.sql import SparkSession
@@ -41,7 +40,6 @@ class Trainer(ABC):
         model_code: Folders of Python code that travel with its models.
         reports: Whether a fit tells after each round how far it is.
         takes_infinity: Whether features may be infinite.
-        ranges: What the numbers and names given to parameters must be, as far as that can be told before a fit.
     """
 
     name: str
@@ -53,11 +51,14 @@ class Trainer(ABC):
     model_code: tuple[Path, ...] = ()
     reports: bool = False
     takes_infinity: bool = True
-    ranges: Mapping[str, Range] = MappingProxyType({})
 
     @abstractmethod
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return every parameter a user may set, with its default; None where that has no type to hold to."""
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what numbers and names given to parameters must be, as far as that can be told before a fit."""
+        return {}
 
     @abstractmethod
     def require(self, spark: SparkSession) -> None:
@@ -96,7 +97,7 @@ class Trainer(ABC):
         Raises:
             BadInput: Naming the field, the value and the rule.
         """
-        self.check_values(given, self.defaults(problem), self.ranges)
+        self.check_values(given, self.defaults(problem), self.ranges(problem))
 
     def check_values(self, given: Sequence[Given], known: Mapping[str, object], ranges: Mapping[str, Range]) -> None:
         """Check parameters by those there are, with their defaults and ranges; see `check_given`."""

@@ -78,7 +78,6 @@ class Keras(TaskTrainer):
     rounds_parameter = "epochs"
     reports = True
     takes_infinity = False
-    ranges = _RANGES
 
     def require_installed(self) -> None:
         """Check that TensorFlow and Keras are here; see `Trainer`."""
@@ -92,6 +91,10 @@ class Keras(TaskTrainer):
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the parameters of a network that retune builds; `check_given` knows those of a builder."""
         return {**_NETWORK, **_TRAINING}
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what a network that retune builds can have; see `Trainer`."""
+        return _RANGES
 
     def check_given(self, given: Sequence[Given], problem: Problem) -> None:
         """Check names, types and ranges, and that builders are there and allowed; see `Trainer`."""

@@ -11,7 +11,8 @@ from retune.data.table import Table
 from retune.errors import BadInput
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._parameters import Given, above, at_least, one_of, share, within
+from retune.trainers._lightgbm import BOOSTING, OBJECTIVES
+from retune.trainers._parameters import Given, Range, above, at_least, one_of, share, within
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
@@ -54,7 +55,6 @@ _SPELLINGS = {
 """LightGBM's name of a parameter that its scikit-learn interface calls otherwise."""
 # From the same page.
 _RANGES = {
-    "boosting_type": one_of("gbdt", "gbrt", "rf", "random_forest", "dart", "goss"),
     "num_leaves": within(2, 131_072),
     "learning_rate": above(0),
     "n_estimators": at_least(1),
@@ -86,12 +86,16 @@ class LightGBM(TaskTrainer):
     mlflow_flavor = "lightgbm"
     requirements = ("mlflow", "scikit-learn", "lightgbm", "numpy", "pandas")
     rounds_parameter = "n_estimators"
-    ranges = {**_RANGES, **{name: _RANGES[same] for name, same in _SPELLINGS.items() if same in _RANGES}}
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the estimator's parameters and LightGBM's own further ones that are often tuned."""
         known = {name: value for name, value in _kind(problem)().get_params().items() if name not in _OURS}
         return {**known, **_FURTHER}
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what LightGBM's documentation says; see `Trainer`."""
+        spelt = {name: _RANGES[same] for name, same in _SPELLINGS.items() if same in _RANGES}
+        return {**_RANGES, **spelt, "boosting_type": BOOSTING, "objective": one_of(*OBJECTIVES[problem])}
 
     def check_given(self, given: Sequence[Given], problem: Problem) -> None:
         """Check that each parameter goes by one name, too; see `Trainer`.

@@ -17,7 +17,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers._parameters import above, at_least, one_of, share, within
+from retune.trainers._lightgbm import BOOSTING, OBJECTIVES
+from retune.trainers._parameters import Range, above, at_least, one_of, share, within
 from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping, FitPlan
 
@@ -36,7 +37,6 @@ _OURS = frozenset(
 
 # https://lightgbm.readthedocs.io/en/stable/Parameters.html, by SynapseML's names.
 _RANGES = {
-    "boostingType": one_of("gbdt", "gbrt", "rf", "random_forest", "dart", "goss"),
     "dataTransferMode": one_of("bulk", "streaming"),
     "numLeaves": within(2, 131_072),
     "learningRate": above(0),
@@ -67,12 +67,15 @@ class SynapseMLLightGBM(ClusterTrainer):
     requirements = ("mlflow", "pyspark", "synapseml", "numpy", "pandas")
     rounds_parameter = "numIterations"
     model_code = (MODEL_CODE / "com",)
-    ranges = _RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return SynapseML's parameters, less those that retune sets itself."""
         signature = inspect.signature(_estimator(problem).__init__)
         return {name: p.default for name, p in signature.parameters.items() if name not in _OURS}
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what LightGBM's documentation says; see `Trainer`."""
+        return {**_RANGES, "boostingType": BOOSTING, "objective": one_of(*OBJECTIVES[problem])}
 
     def require(self, spark: SparkSession) -> None:
         """Check that SynapseML's jars are on the class path; see `Trainer`."""

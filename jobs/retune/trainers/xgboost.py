@@ -12,7 +12,8 @@ from xgboost import XGBClassifier, XGBRegressor
 from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._xgboost import PACKAGE, RANGES
+from retune.trainers._parameters import Range
+from retune.trainers._xgboost import PACKAGE, ranges
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
@@ -26,7 +27,6 @@ class XGBoost(TaskTrainer):
     requirements = ("mlflow", "scikit-learn", PACKAGE, "numpy", "pandas")
     rounds_parameter = "n_estimators"
     takes_infinity = False
-    ranges = RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return the estimator's parameters; most have no default of their own."""
@@ -37,6 +37,10 @@ class XGBoost(TaskTrainer):
             "n_estimators": 100,
             "max_depth": 6,
         }
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what XGBoost's documentation says; see `Trainer`."""
+        return ranges(problem)
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
         """Return the estimator; see `TaskTrainer`."""

@@ -19,7 +19,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots, task_cpus
-from retune.trainers._xgboost import PACKAGE, RANGES
+from retune.trainers._parameters import Range
+from retune.trainers._xgboost import PACKAGE, ranges
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping
 
@@ -48,13 +49,16 @@ class XGBoostSpark(ClusterTrainer):
     requirements = ("mlflow", "pyspark", PACKAGE, "scikit-learn", "numpy", "pandas", "pyarrow")
     rounds_parameter = "n_estimators"
     takes_infinity = False
-    ranges = RANGES
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return XGBoost's parameters, less those that retune or `xgboost.spark` sets itself."""
         known = {param.name: default for param, default in _estimator(problem)().extractParamMap().items()}
         ours = _OURS if problem == "regression" else _OURS | {"objective"}
         return {name: default for name, default in known.items() if name not in ours}
+
+    def ranges(self, problem: Problem) -> Mapping[str, Range]:
+        """Return what XGBoost's documentation says; see `Trainer`."""
+        return ranges(problem)
 
     def require(self, spark: SparkSession) -> None:
         """Check that all workers of a fit can start at once; see `Trainer`."""
