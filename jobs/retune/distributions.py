@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
@@ -14,6 +14,7 @@ Value: TypeAlias = Scalar | list[Scalar]
 
 
 _WIDEST_RANDINT = 100_000
+_INSIDE = math.pi * 1e-9  # of a width; of hardly any a whole number
 
 
 class Distribution(BaseModel):
@@ -41,6 +42,13 @@ class Distribution(BaseModel):
     def to_value(self, raw: Number) -> Number:
         """Return the value a trial gets for the number an engine drew."""
         return float(raw)
+
+    def extremes(self) -> Sequence[Number]:
+        """Return the least and the greatest value; of a continuous distribution just inside, for it hardly draws them.
+
+        Of one without ends, a value near its mean.
+        """
+        return [self.value_at(0), self.value_at(self.size() - 1)]
 
     def contains(self, value: object) -> bool:
         """Tell whether `value` can be drawn from this distribution."""
@@ -108,6 +116,10 @@ class Quantized(_Bounded):
         steps = min(max(round(raw / self.q), self._lowest()), self._highest())
         return _multiple(steps, self.q, as_int=_all_integers(self.low, self.high, self.q))
 
+    def steps(self) -> tuple[int, int]:
+        """Return how many times `q` the least value is, and the greatest."""
+        return self._lowest(), self._highest()
+
     def size(self) -> int:
         return self._highest() - self._lowest() + 1
 
@@ -131,6 +143,9 @@ class Quantized(_Bounded):
 class _Normal(Distribution):
     mean: Number
     std: Number = Field(gt=0)
+
+    def extremes(self) -> Sequence[Number]:
+        return [self.to_value(self.mean + self.std * _INSIDE)]
 
     def contains(self, value: object) -> bool:
         return is_number(value)
@@ -164,13 +179,19 @@ class _PositiveMean(_Normal):
         return is_number(value) and value >= 0
 
 
-class Uniform(_Bounded):
+class _Continuous(_Bounded):
+    def extremes(self) -> Sequence[Number]:
+        inside = self.high * _INSIDE - self.low * _INSIDE
+        return [self.low + inside, self.high - inside]
+
+
+class Uniform(_Continuous):
     """A float between low and high."""
 
     type: Literal["uniform"]
 
 
-class LogUniform(_Positive):
+class LogUniform(_Continuous, _Positive):
     """A float between low and high, uniform on a logarithmic scale."""
 
     type: Literal["loguniform"]
@@ -186,6 +207,9 @@ class QLogUniform(Quantized, _Positive):
     """A multiple of q between low and high, uniform on a logarithmic scale before rounding."""
 
     type: Literal["qloguniform"]
+
+    def _lowest(self) -> int:
+        return max(1, super()._lowest())  # however small `low` is, 0 is below it
 
 
 class Normal(_Normal):
@@ -350,7 +374,7 @@ def _all_integers(*numbers: Number) -> bool:
 
 def is_number(value: object) -> TypeGuard[Number]:
     """Tell whether a value is a finite number, and not a truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -29,6 +29,18 @@ def test_a_quantized_value_is_the_multiple_of_q_nearest_to_the_number_drawn(draw
     assert d.contains(value)
 
 
+@given(dimensions("uniform", "loguniform", "normal", "lognormal", "uniformint", "randint") | QUANTIZED)
+def test_extremes_can_be_drawn_and_nothing_lies_beyond_them(dimension):
+    ends = dimension.extremes()
+    least, greatest = ends[0], ends[-1]
+    assert dimension.contains(least)
+    assert dimension.contains(greatest)
+    if hasattr(dimension, "low"):
+        width = dimension.high - dimension.low
+        assert dimension.nearest(dimension.low) == pytest.approx(least, abs=1e-8 * width)
+        assert dimension.nearest(dimension.high) == pytest.approx(greatest, abs=1e-8 * width)
+
+
 @given(st.data(), dimensions("quniform", "qloguniform"))
 def test_a_quantized_value_never_leaves_the_bounds(data, d):
     value = d.to_value(data.draw(st.floats(-2000, 2000)))

@@ -93,6 +93,7 @@ def draw(fields: dict[str, Any], count: int) -> list[Any]:
         ),
         ({"type": "qloguniform", "low": 3, "high": 10, "q": 2}, [4, 6, 8, 10]),
         ({"type": "qloguniform", "low": 0.05, "high": 0.4, "q": 0.1}, [0.1, 0.2, 0.3, 0.4]),
+        ({"type": "qloguniform", "low": 1e-10, "high": 0.3, "q": 0.1}, [0.1, 0.2, 0.3]),
         ({"type": "uniformint", "low": 1, "high": 3}, [1, 2, 3]),
         ({"type": "randint", "low": 1, "high": 4}, [1, 2, 3]),
     ],

@@ -35,6 +35,7 @@ def test_what_it_can_be_given():
         ({"units": 0}, "model.fixed.units = 0: must be a whole number greater than 0"),
         ({"units": 2.5}, "model.fixed.units = 2.5: must be a whole number"),
         ({"units": [8, 0]}, "model.fixed.units = [8, 0]: must be a whole number greater than 0, or a list of such"),
+        ({"units": [16.0]}, "model.fixed.units = [16.0]: must be a whole number greater than 0"),
         ({"units": [True]}, "model.fixed.units = [True]: must be a whole number greater than 0"),
         ({"units": []}, "model.fixed.units = []: must be a whole number greater than 0"),
         ({"epochs": None}, "model.fixed.epochs = None: must be 1 or more"),
@@ -57,6 +58,7 @@ def test_what_is_wrong_is_named(fixed, message):
     [
         ({"dropout": {"type": "uniform", "low": 0, "high": 1.5}}, "must be at least 0 and less than 1"),
         ({"units": {"type": "uniform", "low": 8, "high": 64}}, "must be a whole number greater than 0"),
+        ({"units": {"type": "normal", "mean": 64, "std": 8}}, "must be a whole number greater than 0"),
         ({"epochs": {"type": "uniform", "low": 8, "high": 64}}, "draws fractions"),
         ({"activation": {"type": "uniformint", "low": 1, "high": 4}}, "takes text; use choice"),
     ],

@@ -227,6 +227,12 @@ def test_a_distribution_within_its_range_passes(distribution):
     LIGHTGBM.check(experiment_with("space", learningRate=distribution))
 
 
+def test_a_librarys_own_default_may_be_asked_for_as_null():
+    depth = {"type": "choice", "options": [None, 3, {"type": "quniform", "low": 4, "high": 8, "q": 2.0}]}
+    search = SEARCH | {"space": {"max_depth": depth}}
+    load_trainer("xgboost").check(build_experiment(model={"trainer": "xgboost"}, search=search))
+
+
 @pytest.mark.parametrize(
     "distribution",
     [

@@ -94,7 +94,11 @@ def _plan_trials(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, row
     plan = partial(plan_fits, spark, stage, trainer, rows)
     # Each trial learns from those before, so that a search of few trials should not try many at once.
     best = max(1, min(plan(1).parallel, stage.experiment.search.trials // _TRIALS_PER_PARALLEL))
-    parallel = _capped(best if wanted == "auto" else wanted or 1, max(1, slots.cores // task_cpus(spark)))
+    asked, most = best if wanted == "auto" else wanted or 1, max(1, slots.cores // task_cpus(spark))
+    # Each fit needs a slot on every executor, all at the same time.
+    parallel = min(asked, most)
+    if wanted == asked > most:
+        log.warning("%d trials side by side are asked for: capped to %d, the task slots of an executor", asked, most)
     if wanted is None and best > 1:
         log.info("one trial at a time, so that the search repeats itself; parallel_trials: %d would be quicker", best)
     chosen = plan(parallel)
@@ -103,15 +107,6 @@ def _plan_trials(spark: SparkSession, stage: Stage, trainer: ClusterTrainer, row
     if chosen.reason:
         log.info("each fit takes %s; model.fixed can say otherwise", chosen.reason)
     return parallel, chosen.parameters
-
-
-def _capped(parallel: int, slots: int) -> int:
-    """Return how many fits may run at once: each needs a slot on every executor, all at the same time."""
-    if parallel > slots:
-        log.warning(
-            "%d trials side by side are asked for: capped to %d, the task slots of an executor", parallel, slots
-        )
-    return min(parallel, slots)
 
 
 @contextmanager

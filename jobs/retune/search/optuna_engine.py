@@ -89,21 +89,15 @@ def _suggest_entry(trial: BaseTrial, entry: Any, label: str) -> None:
 _SUGGESTED: dict[type[d.Distribution], Callable[[BaseTrial, str, Any], Number]] = {
     d.Uniform: lambda trial, label, x: trial.suggest_float(label, x.low, x.high),
     d.LogUniform: lambda trial, label, x: trial.suggest_float(label, x.low, x.high, log=True),
-    d.QUniform: lambda trial, label, x: trial.suggest_int(label, *_steps(x)),
-    d.QLogUniform: lambda trial, label, x: trial.suggest_int(label, *_steps(x), log=True),
+    d.QUniform: lambda trial, label, x: trial.suggest_int(label, *x.steps()),
+    d.QLogUniform: lambda trial, label, x: trial.suggest_int(label, *x.steps(), log=True),
     d.UniformInt: lambda trial, label, x: trial.suggest_int(label, x.low, x.high),
     d.RandInt: lambda trial, label, x: trial.suggest_int(label, x.low, x.high - 1),
 }
 
 
-def _steps(dimension: d.Quantized) -> tuple[int, int]:
-    """Return the fewest and the most steps of `q`."""
-    first = round(dimension.value_at(0) / dimension.q)
-    return first, first + dimension.size() - 1
-
-
 def _to_raw(dimension: d.Distribution, number: Number) -> Number:
-    return dimension.value_at(int(number) - _steps(dimension)[0]) if isinstance(dimension, d.Quantized) else number
+    return dimension.to_value(number * dimension.q) if isinstance(dimension, d.Quantized) else number
 
 
 def _from_raw(dimension: d.Distribution, raw: Number) -> Number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
@@ -14,7 +14,6 @@ Given: TypeAlias = tuple[str, str, object]
 """A parameter: where it is given, its name, and its value or the distribution of values."""
 Range: TypeAlias = tuple[str, Callable[[Any], bool]]
 """What a value must be, in words, and whether one is."""
-_INSIDE = 1e-9  # of a distribution's width
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
@@ -74,14 +73,13 @@ def half_open(low: float, high: float) -> Range:
     return f"must be at least {low:g} and less than {high:g}", lambda value: is_number(value) and low <= value < high
 
 
-def share() -> Range:
-    """Return the range of parts of a whole, of which there is at least some."""
-    return "must be greater than 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1
-
-
-def one_of(*names: str) -> Range:
+def one_of(*names: str, any_case: bool = False) -> Range:
     """Return the range of these names."""
-    return f"must be one of {', '.join(names)}", lambda value: value in names
+    return f"must be one of {', '.join(names)}", lambda value: (str(value).lower() if any_case else value) in names
+
+
+SHARE: Range = ("must be greater than 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1)
+"""Parts of a whole, of which there is at least some."""
 
 
 def broken_range(value: object, allowed: Range) -> str | None:
@@ -90,22 +88,9 @@ def broken_range(value: object, allowed: Range) -> str | None:
     return None if all(map(fine, extremes(value))) else rule
 
 
-def extremes(value: object) -> list[Any]:
-    """Return a constant, or the least and the greatest that a distribution draws, where it has such.
-
-    A continuous one all but never draws its very ends, so `low: 0` does not offend what must be greater than 0.
-    """
-    if not isinstance(value, Distribution):
-        return [value]
-    low, high = getattr(value, "low", None), getattr(value, "high", None)
-    if low is None or high is None:
-        return []  # a normal distribution has no ends; what it draws is up to the fit
-    try:
-        value.size()
-        inside = 0.0
-    except ValueError:
-        inside = (high - low) * _INSIDE
-    return [value.nearest(low + inside), value.nearest(high - inside)]
+def extremes(value: object) -> Sequence[Any]:
+    """Return a constant, or what a distribution draws at its ends."""
+    return value.extremes() if isinstance(value, Distribution) else [value]
 
 
 def as_written(value: object) -> str:

@@ -17,7 +17,7 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers._parameters import Range, above, at_least, half_open, share, within
+from retune.trainers._parameters import SHARE, Range, above, at_least, half_open, within
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import ClusterTrainer, EarlyStopping
 
@@ -42,8 +42,8 @@ _RANGES = {
     "minWeightFractionPerNode": half_open(0, 0.5),
     "minInfoGain": at_least(0),
     "numTrees": at_least(1),
-    "stepSize": share(),
-    "subsamplingRate": share(),
+    "stepSize": SHARE,
+    "subsamplingRate": SHARE,
     "regParam": at_least(0),
     "elasticNetParam": within(0, 1),
     "tol": at_least(0),

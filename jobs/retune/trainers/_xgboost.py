@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from retune.metrics import Problem
-from retune.trainers._parameters import Range, at_least, count, one_of, share
+from retune.trainers._parameters import SHARE, Range, at_least, count, one_of
 
 
 def _find_package() -> str:
@@ -28,10 +29,10 @@ _RANGES = {
     "gamma": at_least(0),
     "min_child_weight": at_least(0),
     "max_delta_step": at_least(0),
-    "subsample": share(),
-    "colsample_bytree": share(),
-    "colsample_bylevel": share(),
-    "colsample_bynode": share(),
+    "subsample": SHARE,
+    "colsample_bytree": SHARE,
+    "colsample_bylevel": SHARE,
+    "colsample_bynode": SHARE,
     "reg_alpha": at_least(0),
     "reg_lambda": at_least(0),
     "num_parallel_tree": count(1),
@@ -42,7 +43,7 @@ _RANGES = {
 # For classes, those whose predictions are probabilities.
 _OBJECTIVES: dict[Problem, tuple[str, ...]] = {
     "binary": ("binary:logistic", "reg:logistic", "binary:hinge"),
-    "multiclass": ("multi:softprob", "multi:softmax"),
+    "multiclass": ("multi:softprob", "multi:softmax", "binary:logistic"),  # the last is a default that XGBoost mends
 }
 
 
@@ -51,6 +52,11 @@ def ranges(problem: Problem) -> Mapping[str, Range]:
     if problem == "regression":
         return _RANGES
     return {**_RANGES, "objective": one_of(*_OBJECTIVES[problem])}
+
+
+def whole(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with 6 for 6.0: XGBoost's own parser takes no fraction for a whole number, but 1 for any."""
+    return {n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in parameters.items()}
 
 
 PACKAGE = _find_package()

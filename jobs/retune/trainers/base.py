@@ -83,7 +83,7 @@ class Trainer(ABC):
         """
 
     def check(self, experiment: Experiment) -> None:
-        """Check every parameter the experiment can give to a fit, by name and type, before any session starts.
+        """Check every parameter the experiment can give to a fit, as `check_given` does, before any session starts.
 
         Raises:
             BadInput: Naming the field, the value and the rule.
@@ -105,7 +105,7 @@ class Trainer(ABC):
             if name not in known:
                 raise BadInput(f"{section}.{name}: {self.name} has no such parameter; {did_you_mean(name, known)}")
             rule = broken_rule(value, known[name])
-            if rule is None and name in ranges and not (value is None and known[name] is None):
+            if rule is None and name in ranges and value is not None:
                 rule = broken_range(value, ranges[name])
             if rule:
                 raise BadInput(f"{section}.{name} = {as_written(value)}: {rule}")

@@ -14,7 +14,6 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from retune.data.table import Table
-from retune.distributions import is_number
 from retune.errors import BadInput
 from retune.functions import load_function
 from retune.metrics import Problem
@@ -45,7 +44,7 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 def _are_units(value: object) -> bool:
     units = value if isinstance(value, list) else [value]
-    return bool(units) and all(is_number(each) and each > 0 and float(each).is_integer() for each in units)
+    return bool(units) and all(type(each) is int and each > 0 for each in units)
 
 
 _RANGES: dict[str, Range] = {
@@ -105,7 +104,11 @@ class Keras(TaskTrainer):
             self.require_installed()
             _network_module()  # before a module of the user's imports Keras with another library below
             known |= _own(load_function(f"{section}.builder", path))
-        self.check_values(given, known, {name: allowed for name, allowed in _RANGES.items() if name in ours})
+        ranges = {name: allowed for name, allowed in _RANGES.items() if name in ours}
+        self.check_values(given, known, ranges)
+        for section, name, value in given:
+            if value is None and name in ranges and ours[name] is not None:
+                raise BadInput(f"{section}.{name} = None: {ranges[name][0]}")
 
     def load_library(self, threads: int) -> None:
         """Import TensorFlow, which takes seconds, and hold it to so many threads; see `TaskTrainer`."""

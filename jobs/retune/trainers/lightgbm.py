@@ -11,8 +11,8 @@ from retune.data.table import Table
 from retune.errors import BadInput
 from retune.metrics import Problem
 from retune.space import Parameters
-from retune.trainers._lightgbm import BOOSTING, OBJECTIVES
-from retune.trainers._parameters import Given, Range, above, at_least, one_of, share, within
+from retune.trainers._lightgbm import ranges
+from retune.trainers._parameters import Given, Range
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "class_weight"))
@@ -43,6 +43,7 @@ _FURTHER: dict[str, object] = {
     "is_unbalance": False,
 }
 _SPELLINGS = {
+    "num_iterations": "n_estimators",
     "bagging_fraction": "subsample",
     "bagging_freq": "subsample_freq",
     "feature_fraction": "colsample_bytree",
@@ -53,30 +54,6 @@ _SPELLINGS = {
     "min_gain_to_split": "min_split_gain",
 }
 """LightGBM's name of a parameter that its scikit-learn interface calls otherwise."""
-# From the same page.
-_RANGES = {
-    "num_leaves": within(2, 131_072),
-    "learning_rate": above(0),
-    "n_estimators": at_least(1),
-    "subsample": share(),
-    "colsample_bytree": share(),
-    "reg_alpha": at_least(0),
-    "reg_lambda": at_least(0),
-    "min_child_samples": at_least(0),
-    "min_child_weight": at_least(0),
-    "min_split_gain": at_least(0),
-    "feature_fraction_bynode": share(),
-    "max_bin": at_least(2),
-    "path_smooth": at_least(0),
-    "cat_smooth": at_least(0),
-    "cat_l2": at_least(0),
-    "max_cat_threshold": at_least(1),
-    "drop_rate": within(0, 1),
-    "top_rate": within(0, 1),
-    "other_rate": within(0, 1),
-    "alpha": above(0),
-    "scale_pos_weight": above(0),
-}
 
 
 class LightGBM(TaskTrainer):
@@ -94,8 +71,8 @@ class LightGBM(TaskTrainer):
 
     def ranges(self, problem: Problem) -> Mapping[str, Range]:
         """Return what LightGBM's documentation says; see `Trainer`."""
-        spelt = {name: _RANGES[same] for name, same in _SPELLINGS.items() if same in _RANGES}
-        return {**_RANGES, **spelt, "boosting_type": BOOSTING, "objective": one_of(*OBJECTIVES[problem])}
+        own = ranges(problem)
+        return {**own, **{other: own[name] for name, other in _SPELLINGS.items() if name in own}}
 
     def check_given(self, given: Sequence[Given], problem: Problem) -> None:
         """Check that each parameter goes by one name, too; see `Trainer`.

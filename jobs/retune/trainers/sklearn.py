@@ -39,7 +39,7 @@ class Sklearn(TaskTrainer):
     takes_infinity = False
 
     def defaults(self, problem: Problem) -> Mapping[str, object]:
-        """Return what holds of every estimator; `check` knows those that the experiment names."""
+        """Return what holds of every estimator; `check_given` knows those that the experiment names."""
         return {_ESTIMATOR: ""}
 
     def check(self, experiment: Experiment) -> None:
@@ -95,7 +95,7 @@ def _given_together(experiment: Experiment) -> Iterator[list[Given]]:
     model = experiment.model
     fixed: list[Given] = [("model.fixed", name, value) for name, value in model.fixed.items()]
     untuned: list[Given] = [("model.untuned", name, value) for name, value in model.untuned.items()]
-    yield [*(each for each in fixed if each[1] not in model.untuned), *untuned]
+    yield [*fixed, *untuned]
     for searched in alternatives(experiment.search.space, _ESTIMATOR):
         yield [*fixed, *(("search.space", name, value) for name, value in searched)]
 
@@ -110,9 +110,7 @@ def _make(path: object, field: str, problem: Problem) -> Any:
     try:
         found = getattr(import_module(module), name)
         # Nobody allowed what else scikit-learn has, such as functions that fetch data, or delete them.
-        if not own and not (isinstance(found, type) and issubclass(found, BaseEstimator)):
-            raise TypeError("it is no estimator of scikit-learn's")
-        made = found()
+        made = found() if own or (isinstance(found, type) and issubclass(found, BaseEstimator)) else found
     except Exception as error:  # a module of the user's may raise anything
         raise BadInput(f"{field} = {path!r}: cannot be made: {one_line(error)}") from error
     kind = getattr(get_tags(made), "estimator_type", None) if isinstance(made, BaseEstimator) else None
@@ -127,12 +125,12 @@ def _make(path: object, field: str, problem: Problem) -> Any:
 def _broken_rule(made: Any, name: str, value: object) -> str | None:
     """Return why an estimator, or its step that a parameter is of, cannot take a value; None if it can."""
     step, _, own = name.rpartition("__")
-    owner = made.get_params()[step] if step else made
+    owner = made.get_params().get(step) if step else made
     constraints = getattr(owner, "_parameter_constraints", {})  # of scikit-learn's own, and of some others
     if own in constraints:
         for each in extremes(value):
             try:
-                validate_parameter_constraints({own: constraints[own]}, {own: each}, type(owner).__name__)
+                validate_parameter_constraints(constraints, {own: each}, type(owner).__name__)
             except InvalidParameterError as error:
                 return str(error)
         return None

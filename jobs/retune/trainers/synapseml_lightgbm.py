@@ -17,8 +17,8 @@ from retune.features.base import FEATURES
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots
-from retune.trainers._lightgbm import BOOSTING, OBJECTIVES
-from retune.trainers._parameters import Range, above, at_least, one_of, share, within
+from retune.trainers._lightgbm import ranges
+from retune.trainers._parameters import Range
 from retune.trainers.base import MODEL_CODE, PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping, FitPlan
 
@@ -35,30 +35,6 @@ _OURS = frozenset(
     )
 )
 
-# https://lightgbm.readthedocs.io/en/stable/Parameters.html, by SynapseML's names.
-_RANGES = {
-    "dataTransferMode": one_of("bulk", "streaming"),
-    "numLeaves": within(2, 131_072),
-    "learningRate": above(0),
-    "numIterations": at_least(1),
-    "baggingFraction": share(),
-    "featureFraction": share(),
-    "featureFractionByNode": share(),
-    "lambdaL1": at_least(0),
-    "lambdaL2": at_least(0),
-    "minDataInLeaf": at_least(0),
-    "minSumHessianInLeaf": at_least(0),
-    "minGainToSplit": at_least(0),
-    "maxBin": at_least(2),
-    "catSmooth": at_least(0),
-    "catl2": at_least(0),
-    "maxCatThreshold": at_least(1),
-    "dropRate": within(0, 1),
-    "topRate": within(0, 1),
-    "otherRate": within(0, 1),
-    "alpha": above(0),
-}
-
 
 class SynapseMLLightGBM(ClusterTrainer):
     """`LightGBMRegressor` and `LightGBMClassifier`; parameters go by SynapseML's names."""
@@ -71,11 +47,14 @@ class SynapseMLLightGBM(ClusterTrainer):
     def defaults(self, problem: Problem) -> Mapping[str, object]:
         """Return SynapseML's parameters, less those that retune sets itself."""
         signature = inspect.signature(_estimator(problem).__init__)
-        return {name: p.default for name, p in signature.parameters.items() if name not in _OURS}
+        known = {name: p.default for name, p in signature.parameters.items() if name not in _OURS}
+        return {**known, "objective": problem}
 
     def ranges(self, problem: Problem) -> Mapping[str, Range]:
         """Return what LightGBM's documentation says; see `Trainer`."""
-        return {**_RANGES, "boostingType": BOOSTING, "objective": one_of(*OBJECTIVES[problem])}
+        own = {name.replace("_", ""): allowed for name, allowed in ranges(problem).items()}
+        known = {name: name.lower() for name in self.defaults(problem)}  # featureFraction is feature_fraction
+        return {name: own[same] for name, same in known.items() if same in own}
 
     def require(self, spark: SparkSession) -> None:
         """Check that SynapseML's jars are on the class path; see `Trainer`."""

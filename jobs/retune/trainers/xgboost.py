@@ -13,7 +13,7 @@ from retune.data.table import Table
 from retune.metrics import Problem
 from retune.space import Parameters
 from retune.trainers._parameters import Range
-from retune.trainers._xgboost import PACKAGE, ranges
+from retune.trainers._xgboost import PACKAGE, ranges, whole
 from retune.trainers.base_task import FirstRounds, Report, TaskTrainer, unwrap
 
 _OURS = frozenset(("random_state", "n_jobs", "missing", "callbacks", "early_stopping_rounds", "eval_metric"))
@@ -44,7 +44,7 @@ class XGBoost(TaskTrainer):
 
     def estimator(self, parameters: Parameters, problem: Problem, seed: int, threads: int) -> Any:
         """Return the estimator; see `TaskTrainer`."""
-        return _kind(problem)(**{"random_state": seed % 2**31, "n_jobs": threads, "verbosity": 0, **parameters})
+        return _kind(problem)(**{"random_state": seed % 2**31, "n_jobs": threads, "verbosity": 0, **whole(parameters)})
 
     def _fit(
         self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None

@@ -20,7 +20,7 @@ from retune.metrics import Problem
 from retune.space import Parameters
 from retune.spark import Slots, task_cpus
 from retune.trainers._parameters import Range
-from retune.trainers._xgboost import PACKAGE, ranges
+from retune.trainers._xgboost import PACKAGE, ranges, whole
 from retune.trainers.base import PREDICTION, PROBABILITY
 from retune.trainers.base_cluster import WATCHED, ClusterTrainer, EarlyStopping
 
@@ -110,8 +110,7 @@ class XGBoostSpark(ClusterTrainer):
         """Fit one model; see `Trainer`."""
         spark, partitions = rows.sparkSession, rows.rdd.getNumPartitions()
         given = {"random_state": seed % (2**31), "verbosity": 0, "num_workers": partitions, **parameters}
-        # XGBoost's own parser takes no 6.0 for a whole number; 1 for a number is fine.
-        settings = {n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in given.items()}
+        settings = whole(given)
         # A barrier stage with more tasks than can run would wait, in vain where an executor is gone.
         workers = settings["num_workers"] = min(settings["num_workers"], _tasks_at_once(spark, Slots.of(spark)))
         if early_stopping:
