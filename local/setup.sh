@@ -301,6 +301,8 @@ export SPARK_HOME="$_retune_repo/.venv/lib/python3.11/site-packages/pyspark"
 export PYSPARK_PYTHON="$_retune_repo/.venv/bin/python"
 export PYSPARK_DRIVER_PYTHON="$PYSPARK_PYTHON"
 unset PYSPARK_DRIVER_PYTHON_OPTS PYSPARK_SUBMIT_ARGS SPARK_REMOTE
+# With it, each of the many processes of a DAG run would compile MLflow, Airflow and PySpark anew: 6 s of CPU time.
+unset PYTHONDONTWRITEBYTECODE
 export SPARK_CONF_DIR="${SPARK_CONF_DIR:=$RETUNE_HOME/spark}"
 # Keeps Spark, its web page included, off the network.
 export SPARK_LOCAL_IP="${SPARK_LOCAL_IP:=127.0.0.1}"
