@@ -12,6 +12,7 @@ import lightgbm
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_info
 from unit.experiments import SEARCH, build_experiment
 
 from retune.data.table import Table
@@ -124,6 +125,18 @@ def test_more_threads_change_nothing(case):
 def test_it_does_not_use_more_threads_than_it_is_told(case):
     made = case.trainer.estimator(QUICK[case.trainer.name][case.problem], case.problem, 7, 3)
     assert getattr(made, "threads", None) == 3 or made.get_params().get("n_jobs", 3) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nor_does_an_estimator_that_asks_nobody(case, threads, monkeypatch):
+    used = set()
+
+    def look_around(*_: Any) -> None:
+        used.update(pool["num_threads"] for pool in threadpool_info())
+
+    monkeypatch.setattr(type(case.trainer), "_fit", look_around)
+    case.fit(threads=threads)
+    assert used == {threads}
 
 
 def test_rows_mapped_from_a_file_are_not_written_to(case):

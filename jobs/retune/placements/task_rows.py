@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zipimport import zipimporter
 
 import numpy as np
-from pyspark import SparkFiles
+from pyspark import RDD, SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -119,15 +119,22 @@ def run_in_tasks(spark: SparkSession, function: Any, calls: Sequence[tuple[Any, 
     task, which then imports all libraries anew, for seconds.
     """
 
-    def call(items: Iterator[Any]) -> Iterator[Any]:
-        for given, _ in items:
-            yield function(*given)
+    def call(index: int, items: Iterator[Any]) -> Iterator[Any]:
+        for _ in items:
+            yield function(*calls[index])
         _prepare_for_next_task()
 
-    # Spark flushes what it sends to a worker once in the middle, and Nagle's algorithm holds the rest back until the
-    # worker's kernel acknowledges the first part, after 40 ms; unless the rest fills whole segments.
-    items = [(arguments, bytes(_TWO_SEGMENTS)) for arguments in calls]
-    return list(spark.sparkContext.parallelize(items, len(items)).mapPartitions(call).collect())
+    return list(_input_of_tasks(spark, len(calls)).mapPartitionsWithIndex(call).collect())
+
+
+@cache
+def _input_of_tasks(spark: SparkSession, tasks: int) -> RDD[bytes]:
+    """Return one item for each of so many tasks, the same for all jobs: to make it costs the JVM 10 ms.
+
+    Spark flushes what it sends to a worker once in the middle, and Nagle's algorithm holds the rest back until the
+    worker's kernel acknowledges the first part, after 40 ms; unless the rest fills whole segments.
+    """
+    return spark.sparkContext.parallelize([bytes(_TWO_SEGMENTS)] * tasks, tasks)
 
 
 def _prepare_for_next_task() -> None:

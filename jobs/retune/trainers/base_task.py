@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pyspark.sql import SparkSession
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from retune.data.table import Table
 from retune.metrics import Problem
@@ -86,9 +88,10 @@ class TaskTrainer(Trainer):
         Returns:
             An estimator with `predict` and, where the family has probabilities, `predict_proba`.
         """
+        estimator = self.estimator(parameters, problem, seed, threads)
         # Some estimators ask nobody how many threads they may use, and take those of the whole machine.
-        with threadpool_limits(limits=threads):
-            return self._fit(self.estimator(parameters, problem, seed, threads), table, watched, patience, report)
+        with _find_thread_pools(len(sys.modules)).limit(limits=threads):
+            return self._fit(estimator, table, watched, patience, report)
 
     def _fit(
         self, estimator: Any, table: Table, watched: Table | None, patience: int | None, report: Report | None
@@ -124,6 +127,12 @@ class TaskTrainer(Trainer):
 
     def require(self, spark: SparkSession) -> None:
         """Nothing but Python packages is needed; see `Trainer`."""
+
+
+@lru_cache(maxsize=1)
+def _find_thread_pools(_modules: int) -> ThreadpoolController:
+    """Look through the libraries that are loaded, for 3 ms or more; again where modules were imported since."""
+    return ThreadpoolController()
 
 
 def unwrap(model: Any) -> Any:
