@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from retune.data_section import Data, StoredData, form_by_name
-from retune.distributions import Value
+from retune.dimensions import Value
 from retune.features_section import Features, TabularFeatures
 from retune.metrics import Problem, metrics_for
 from retune.search_section import MEASURED, Search, parse_constraint

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
-from retune.distributions import Number, Space, Value
+from retune.dimensions import Space, Value
+from retune.distributions import Number
 from retune.metrics import MetricName
 from retune.section import Duration, ImportPath, Section, cross_error
 from retune.space import flatten, grid_size, locate, walk

@@ -16,7 +16,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from retune.distributions import Choice, Distribution, Number, PChoice, Value
+from retune.dimensions import Choice, PChoice, Value
+from retune.distributions import Distribution, Number
 
 Point: TypeAlias = dict[str, Number]
 Setting: TypeAlias = dict[str, Any]

@@ -3,6 +3,8 @@
 `pytest tests/unit --hypothesis-profile=thorough` looks further, at random.
 """
 
+import gc
+
 import pytest
 from hypothesis import settings
 
@@ -13,3 +15,7 @@ settings.register_profile("thorough", max_examples=2000, deadline=None, database
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(config.getoption("hypothesis_profile", None) or "fast")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # 10^6 objects of libraries, which each collection would look through

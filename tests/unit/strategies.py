@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from retune.distributions import Choice, Distribution, PChoice, RandInt, Space, UniformInt
+from retune.dimensions import Choice, PChoice, Space
+from retune.distributions import Distribution, RandInt, UniformInt
 from retune.space import Point
 
 DEEPEST = 3

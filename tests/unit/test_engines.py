@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from unit.engine_conformance import EngineConformance, awkward_for, build, search_trials
 from unit.strategies import SPACE, spaces
 
-from retune.distributions import Choice, Distribution, PChoice, Space
+from retune.dimensions import Choice, PChoice, Space
+from retune.distributions import Distribution
 from retune.search.grid_engine import GridEngine
 from retune.search.optuna_engine import OptunaEngine
 from retune.search_section import ENGINES, LACKS
@@ -26,7 +27,7 @@ ALGORITHMS = [(engine, algorithm) for engine, algorithms in ENGINES.items() for 
 
 
 class TestEngines(EngineConformance):
-    @pytest.fixture(params=ALGORITHMS, ids=str)
+    @pytest.fixture(scope="class", params=ALGORITHMS, ids=str)
     def search(self, request: pytest.FixtureRequest) -> dict[str, Any]:
         engine, algorithm = request.param
         return {"engine": engine, "algorithm": algorithm}

@@ -4,7 +4,7 @@ import gc
 import math
 import statistics
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import hyperopt
@@ -14,7 +14,7 @@ from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin
 from hypothesis import given, settings
 from unit.strategies import SPACE, spaces
 
-from retune.distributions import Space
+from retune.dimensions import Space
 from retune.search import hyperopt_engine
 from retune.search.hyperopt_engine import HyperoptEngine, build, to_hyperopt
 from retune.search_section import Search
@@ -126,7 +126,12 @@ def test_it_proposes_exactly_what_fmin_does(space, algorithm, seed):
 def test_with_settings_of_the_algorithm_it_proposes_exactly_what_fmin_does_with_them(algorithm, changed):
     proposed = search_with_engine(ALL_TYPES, algorithm, 0, 30, **changed)
     assert proposed == search_with_fmin(ALL_TYPES, algorithm, 0, 30, **changed)
-    assert proposed != search_with_engine(ALL_TYPES, algorithm, 0, 30)
+    assert proposed != _search_by_default(algorithm)
+
+
+@cache
+def _search_by_default(algorithm: str) -> list[Setting]:
+    return search_with_engine(ALL_TYPES, algorithm, 0, 30)
 
 
 def test_the_search_section_gives_the_settings_of_the_algorithm():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from unit.strategies import SPACE, points, spaces
 
-from retune.distributions import Space
+from retune.dimensions import Space
 from retune.search_section import Search, parse_constraint
 from retune.space import decode, flatten, locate, walk
 

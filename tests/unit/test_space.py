@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.strategies import SPACE, points, spaces
 
-from retune.distributions import Choice, Distribution, PChoice
+from retune.dimensions import Choice, PChoice
+from retune.distributions import Distribution
 from retune.space import alternatives, decode, encode, flatten, parameter_names, possible_values, walk
 
 SPACES_WITH_POINTS = spaces().flatmap(lambda space: st.tuples(st.just(space), points(space)))

@@ -22,7 +22,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from pyspark.sql import SparkSession
 
 from retune import settings
-from retune.distributions import Choice, Distribution, PChoice
+from retune.dimensions import Choice, PChoice
+from retune.distributions import Distribution
 from retune.errors import AllTrialsFailed
 from retune.handoff import Stage
 from retune.metrics import METRICS

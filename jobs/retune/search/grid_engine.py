@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retune import distributions as d
+from retune.dimensions import Choice, PChoice, Space
+from retune.distributions import Distribution
 from retune.search_section import Search
 from retune.space import Setting, encode, grid_size
 
@@ -18,7 +19,7 @@ def build(search: Search) -> GridEngine:
 class GridEngine:
     """Every setting of a discrete space once; the first parameter changes slowest."""
 
-    def __init__(self, space: d.Space) -> None:
+    def __init__(self, space: Space) -> None:
         self._space = space
         self._size = grid_size(space)
 
@@ -41,12 +42,12 @@ def _setting_at(space: Mapping[str, Any], index: int) -> Setting:
 
 
 def _value_at(entry: Any, index: int) -> Any:
-    if isinstance(entry, (d.Choice, d.PChoice)):
+    if isinstance(entry, (Choice, PChoice)):
         for option in entry.options:
             size = grid_size({"": option})
             if index < size:
                 return _value_at(option, index)
             index -= size
-    if isinstance(entry, d.Distribution):
+    if isinstance(entry, Distribution):
         return entry.value_at(index)
     return _setting_at(entry, index) if isinstance(entry, Mapping) else entry

@@ -17,6 +17,7 @@ from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Trials, anneal, hp,
 from hyperopt.base import Domain
 
 from retune import distributions as d
+from retune.dimensions import Choice, PChoice, Space
 from retune.distributions import Number
 from retune.search_section import Search
 from retune.space import Point, Setting, decode, encode, walk
@@ -34,7 +35,7 @@ class HyperoptEngine:
     """Ask-and-tell over Hyperopt."""
 
     def __init__(
-        self, space: d.Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
+        self, space: Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
     ) -> None:
         self._space = space
         self._suggest = partial(ALGORITHMS[algorithm], **(algorithm_settings or {}))
@@ -113,11 +114,11 @@ def to_hyperopt(space: Mapping[str, Any], prefix: str = "", tagged: bool = False
 
 
 def _expression(entry: Any, label: str, tagged: bool) -> Any:
-    if isinstance(entry, (d.Choice, d.PChoice)):
+    if isinstance(entry, (Choice, PChoice)):
         options = [_expression(option, f"{label}[{index}]", tagged) for index, option in enumerate(entry.options)]
         if tagged:
             options = [{"index": index, "option": option} for index, option in enumerate(options)]
-        if isinstance(entry, d.Choice):
+        if isinstance(entry, Choice):
             return hp.choice(label, options)
         return hp.pchoice(label, list(zip(entry.probabilities, options, strict=True)))
     if isinstance(entry, d.Distribution):

@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import BaseTrial, FixedTrial, TrialState, create_trial
 
 from retune import distributions as d
+from retune.dimensions import Choice, Space
 from retune.distributions import Number
 from retune.search_section import Search
 from retune.space import Setting, decode, encode, walk
@@ -32,7 +33,7 @@ class OptunaEngine:
     """Ask-and-tell over Optuna."""
 
     def __init__(
-        self, space: d.Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
+        self, space: Space, algorithm: str, seed: int, algorithm_settings: Mapping[str, Number] | None = None
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it greets every study on stderr
         self._space = space
@@ -75,7 +76,7 @@ def _suggest(trial: BaseTrial, space: Mapping[str, Any], prefix: str = "") -> No
 
 
 def _suggest_entry(trial: BaseTrial, entry: Any, label: str) -> None:
-    if isinstance(entry, d.Choice):
+    if isinstance(entry, Choice):
         index = trial.suggest_categorical(label, range(len(entry.options)))
         _suggest_entry(trial, entry.options[index], f"{label}[{index}]")
     elif isinstance(entry, d.Distribution):
