@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +25,14 @@ _LONGEST_S = 60
 _GROWS = "DOES NOT LEVEL OFF"
 _LEVEL = 1.1
 _TRIAL = re.compile(r" (\d+)/\d+  trial .* in ([\d.]+) s  elapsed ")
+_COLLECTED = re.compile(r"Pause Full .*->(\d+)M\(\d+M\)")
+# A heap that has its whole size from the start, so that what the JVM takes beside it shows; and full collections, so
+# that what is held in it shows.
+_SPARK = """
+spark.driver.memory            1g
+spark.driver.extraJavaOptions  -Xms1g -XX:+AlwaysPreTouch -Xlog:gc:file={log}
+spark.cleaner.periodicGC.interval  2s
+"""
 
 
 @dataclass
@@ -30,13 +40,17 @@ class Watcher:
     """Reads what tune prints, and looks at its two processes as it goes on.
 
     Attributes:
+        collections: The JVM's log of them.
         durations: What each trial took, in seconds, as the search tells.
         driver_mb: Resident memory of the Python driver, every so many trials.
-        jvm_mb: That of the JVM that spark-submit is.
+        heap_mb: What the JVM that spark-submit is held in its heap after its last full collection.
+        jvm_mb: The JVM's resident memory.
     """
 
+    collections: Path
     durations: list[float] = field(default_factory=list)
     driver_mb: list[float] = field(default_factory=list)
+    heap_mb: list[float] = field(default_factory=list)
     jvm_mb: list[float] = field(default_factory=list)
     _since: float = 0.0
 
@@ -50,10 +64,12 @@ class Watcher:
             return
         jvm = psutil.Process(job.pid)
         self.driver_mb.append(_driver_of(jvm).memory_info().rss / 2**20)
+        self.heap_mb.append(float(_COLLECTED.findall(self.collections.read_text())[-1]))
         self.jvm_mb.append(jvm.memory_info().rss / 2**20)
         now = time.monotonic()
         per_trial, self._since = (now - self._since) / _EVERY, now
-        print(f"| {found[1]} | {per_trial:.2f} | {self.driver_mb[-1]:.0f} | {self.jvm_mb[-1]:.0f} |", flush=True)
+        memory = " | ".join(f"{samples[-1]:.0f}" for samples in (self.driver_mb, self.heap_mb, self.jvm_mb))
+        print(f"| {found[1]} | {per_trial:.2f} | {memory} |", flush=True)
 
 
 def _driver_of(jvm: psutil.Process) -> psutil.Process:
@@ -71,21 +87,33 @@ def main() -> int:
     parser.add_argument("--parallel", type=int, default=1, help="how many side by side; 1 by default")
     arguments = parser.parse_args()
     trials = arguments.trials
-    watcher = Watcher()
     try:
         with temporary_place() as place:
+            watcher = Watcher(_log_collections(place))
             upstream = prepare_search(place, _experiment(place, arguments.parallel), max_trials=trials)
-            print("| trial | seconds per trial | driver MB | JVM MB |\n|---|---|---|---|", flush=True)
+            print("| trial | seconds per trial | driver MB | JVM's heap in use MB | JVM MB |", flush=True)
+            print("|---|---|---|---|---|", flush=True)
             run_stage(place, "tune", "--upstream-run-id", upstream, watch=watcher)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
     longest = max(watcher.durations)
     print(f"\n{len(watcher.durations)} trials; the longest took {longest:.1f} s, of {_LONGEST_S} s that one may take.")
-    verdicts = [_verdict("the Python driver", watcher.driver_mb), _verdict("the JVM", watcher.jvm_mb)]
+    weighed = {"the Python driver": watcher.driver_mb, "the JVM's heap": watcher.heap_mb, "the JVM": watcher.jvm_mb}
+    verdicts = [_verdict(what, samples) for what, samples in weighed.items()]
     print("\n".join(verdicts))
     grows = any(_GROWS in verdict for verdict in verdicts)
     return int(longest > _LONGEST_S or len(watcher.durations) < trials or grows)
+
+
+def _log_collections(place: Place) -> Path:
+    """Have the JVM of each job log its collections; return the file."""
+    log, folder = place.home / "collections.log", place.home / "spark"
+    shutil.copytree(os.environ["SPARK_CONF_DIR"], folder)
+    with (folder / "spark-defaults.conf").open("a") as defaults:
+        defaults.write(_SPARK.format(log=log))
+    place.env["SPARK_CONF_DIR"] = str(folder)
+    return log
 
 
 def _experiment(place: Place, parallel: int) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from retune.errors import BadInput
@@ -12,6 +15,16 @@ from retune.spark import Slots, hash_of_rows, quote, read_parquet, require_java
 def test_quoted_name_finds_its_column(spark, name):
     rows = spark.range(1).withColumnRenamed("id", name)
     assert rows.select(quote(name)).columns == rows.selectExpr(quote(name)).columns == [name]
+
+
+ARCHIVE = Path(os.environ["RETUNE_HOME"]) / "classes.jsa"
+
+
+@pytest.mark.skipif(not ARCHIVE.exists(), reason="this Java keeps no classes")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what a process maps")
+def test_java_maps_the_classes_that_set_up_kept(spark):
+    pid = spark._jvm.java.lang.ProcessHandle.current().pid()
+    assert str(ARCHIVE) in Path(f"/proc/{pid}/maps").read_text()
 
 
 def hash_values(spark, rows, columns="a int, b int", seed=None):
