@@ -43,8 +43,9 @@ check: setup ## check the experiment files
 schema: setup ## write docs/experiment.schema.json anew
 	@$(IN_ENV) exec python -m retune.schema
 
+# Three workers for two cores: many tests wait, for Airflow to look around or a server that is away.
 test: setup-dev ## run all tests
-	@$(IN_ENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(IN_ENV) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup-dev ## run the tests that need no Spark, in seconds
 	@$(IN_ENV) pytest -n 2 --dist loadfile tests/unit

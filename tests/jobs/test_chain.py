@@ -114,6 +114,7 @@ def test_the_best_trial_is_marked_and_handed_on(chain):
     assert [run.info.run_id for run in trials if "retune.best" in run.data.tags] == [chain.output("tune", "best_trial")]
     tagged = chain.client.get_run(chain.output("tune", "best_trial"))
     assert best.data.metrics["search_loss"] == tagged.data.metrics["search_loss"]
+    assert chain.client.get_run(chain.runs["tune"]).data.metrics["parallel_trials"] == 1
 
 
 def test_evaluate_scores_all_models_on_the_test_rows(chain):

@@ -136,6 +136,7 @@ def test_a_trial_that_blocks_in_native_code_is_ended_and_the_search_goes_on_with
     assert [run.data.tags["retune.error"].partition(":")[0] for run in failed] == ["TrialTimeout"]
     assert failed[0].data.metrics["duration_s"] < 8 + 30
     assert sorted(trials) == list(range(6))
+    assert jobs.client.get_run(jobs.runs["tune"]).data.metrics["parallel_trials"] == 2
     assert {run.data.metrics["threads"] for run in trials.values() if run.info.status == "FINISHED"} == {1.0}
     jobs.run("retrain", "--upstream-run-id", jobs.runs["tune"])
     jobs.run("evaluate", "--upstream-run-id", jobs.runs["retrain"])

@@ -91,7 +91,7 @@ def test_its_time_and_the_loss_that_is_enough_end_it_and_the_reason_is_told(spar
     assert 1 <= len(enough.trials) <= 12
     assert enough.stop_reason == "loss_threshold = -1000 reached"
     # How long a trial takes hangs on the machine: its new worker imports all there is.
-    timeout = round(3 * (time.monotonic() - began))
+    timeout = round(2 * (time.monotonic() - began))
     timed = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout=timeout), 2)
     assert 1 <= len(timed.trials) < 1000
     assert timed.stop_reason == "fmin run timeout"
