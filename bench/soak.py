@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -26,12 +27,12 @@ _GROWS = "DOES NOT LEVEL OFF"
 _LEVEL = 1.1
 _TRIAL = re.compile(r" (\d+)/\d+  trial .* in ([\d.]+) s  elapsed ")
 _COLLECTED = re.compile(r"Pause Full .*->(\d+)M\(\d+M\)")
-# A heap that has its whole size from the start, so that what the JVM takes beside it shows; and full collections, so
-# that what is held in it shows.
+# A heap that has its whole size from the start, so that what the JVM takes beside it shows; and full collections, which
+# Spark itself asks for every half hour, so that what is held in it shows.
 _SPARK = """
 spark.driver.memory            1g
 spark.driver.extraJavaOptions  -Xms1g -XX:+AlwaysPreTouch -Xlog:gc:file={log}
-spark.cleaner.periodicGC.interval  2s
+spark.cleaner.periodicGC.interval  5s
 """
 
 
@@ -64,7 +65,8 @@ class Watcher:
             return
         jvm = psutil.Process(job.pid)
         self.driver_mb.append(_driver_of(jvm).memory_info().rss / 2**20)
-        self.heap_mb.append(float(_COLLECTED.findall(self.collections.read_text())[-1]))
+        held = _COLLECTED.findall(self.collections.read_text()) or [math.nan]
+        self.heap_mb.append(float(held[-1]))
         self.jvm_mb.append(jvm.memory_info().rss / 2**20)
         now = time.monotonic()
         per_trial, self._since = (now - self._since) / _EVERY, now

@@ -11,6 +11,7 @@ AZURITE_VERSION=3.37.0
 VENV_MB=3000 # packages, their downloads, and Spark's wheel, which is built from source
 KERAS_MB=2000
 JARS_MB=200
+CLASSES_MB=250
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p -m 700 "${RETUNE_HOME:-$repo/.retune}" # 700: it holds Airflow's password file
@@ -29,7 +30,7 @@ trap 'exit 143' TERM
 trap 'code=$?; [ "$code" = 0 ] || [ -z "$doing" ] || explain_failure "$code" >&4' EXIT
 
 main() {
-  local versions synapseml
+  local versions synapseml java_version
   versions=$(cksum <requirements.lock)
   synapseml=$(sed -n 's/^synapseml==\([0-9.]*\).*/\1/p' requirements.lock)
 
@@ -61,8 +62,11 @@ main() {
   write_env | put "$home/env"
 
   . "$home/env"
-  step "Spark's classes" "$home/classes.version" "$versions $venv $("$java_home/bin/java" -version 2>&1)" share_classes
-  write_spark_defaults | put "$home/spark/spark-defaults.conf"
+  # Java 8 and 11 cannot.
+  java_version=$("$java_home/bin/java" -version 2>&1)
+  case $java_version in
+    *'version "17'*) step "Spark's classes" "$venv/.classes" "$versions $java_version" share_classes ;;
+  esac
   # So that a Python of .venv finds the jars without the environment too, say in a notebook that loads a model.
   ln -sfn "$home/spark" "$SPARK_HOME/conf"
   step "Airflow database" "$home/airflow/.migrated" "$versions" make_airflow_database
@@ -218,12 +222,17 @@ fetch_jars() {
   esac
 }
 
-# Java 13 and later can keep them. Without it each job takes 3 s more, and nothing else is different.
+# The file lies in .venv, since Java takes it only together with the very jars that are there. Without it each job
+# takes 3 s more, and nothing else is different.
 share_classes() {
-  rm -f "$home/classes.jsa"
+  need_space "$venv" "$CLASSES_MB"
+  rm -f "$venv/classes.jsa" "$venv/java.jsa"
   write_spark_defaults | put "$home/spark/spark-defaults.conf"
-  "$venv/bin/python" local/share_classes.py "$home/classes.jsa" ||
-    echo "retune: note: this Java does not keep Spark's classes, so that jobs start later (details: $log)" >&4
+  if ! SPARK_CONF_DIR=$home/spark "$venv/bin/python" local/share_classes.py "$venv" >"$home/logs/classes.log" 2>&1; then
+    rm -f "$venv/classes.jsa"
+    echo "retune: note: Java could not keep Spark's classes, so that jobs start 3 s later (details: $home/logs/classes.log)" >&4
+  fi
+  write_spark_defaults | put "$home/spark/spark-defaults.conf"
 }
 
 write_spark_defaults() {
@@ -248,19 +257,20 @@ spark.redaction.regex            (?i)secret|password|token|access[.]?key|account
 spark.sql.execution.arrow.pyspark.enabled  true
 # Most frames here are small, and 200 tasks for one cost seconds.
 spark.sql.shuffle.partitions     16
+EOF
+  if [ -f "$venv/classes.jsa" ]; then
+    cat <<EOF
+# The classes of these jars as Java needs them come from a file, if Java and the start of its class path are those with
+# which local/share_classes.py wrote it. If not, Java says nothing and reads the jars; of Java 8 the last option asks it.
+spark.driver.extraClassPath      $venv/lib/python3.11/site-packages/pyspark/jars/*
+EOF
+    java_options="$java_options \"-XX:SharedArchiveFile=$venv/classes.jsa\" -Xlog:cds*=off -XX:+IgnoreUnrecognizedVMOptions"
+  fi
+  cat <<EOF
 # Java's second compiler takes a core for itself while a short job runs; a method has to be 20 times as busy as by
 # default to be worth it. Measured: short jobs save a tenth of their time, jobs over millions of rows lose nothing.
+spark.driver.defaultJavaOptions  $java_options
 EOF
-  if [ -f "$home/classes.jsa" ]; then
-    cat <<EOF
-# Spark's classes as Java needs them, from a file, where Java and the start of its class path are those with which
-# local/share_classes.py wrote it. Where they are not, Java says nothing and reads the jars.
-spark.driver.extraClassPath      $venv/lib/python3.11/site-packages/pyspark/jars/*
-spark.driver.defaultJavaOptions  $java_options "-XX:SharedArchiveFile=$home/classes.jsa" -Xlog:cds=off -Xlog:cds+dynamic=off -XX:+IgnoreUnrecognizedVMOptions
-EOF
-  else
-    echo "spark.driver.defaultJavaOptions  $java_options"
-  fi
 }
 
 driver_memory_mb() {

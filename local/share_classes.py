@@ -1,4 +1,4 @@
-"""Have Java keep Spark's classes as it needs them: `share_classes.py ARCHIVE`, a file that later starts map.
+"""Have Java keep Spark's classes as it needs them: `share_classes.py FOLDER`, in a file there that later starts map.
 
 Java else reads, checks and compiles some 10,000 classes anew in every job: a third of the time of a short one.
 
@@ -14,25 +14,37 @@ from pathlib import Path
 SUBMIT = "org.apache.spark.deploy.SparkSubmit"
 
 
-def keep(archive: str) -> None:
+def keep(folder: Path) -> None:
     """Run the job with all that Spark's own scripts give to Java, but for its configuration folder.
 
     Java takes no folder with files in it on the class path of an archive. A job has those jars in front of that
     folder, by `spark.driver.extraClassPath`.
     """
-    java = Path(os.environ["JAVA_HOME"])
+    java = f"{os.environ['JAVA_HOME']}/bin/java"
     jars = f"{os.environ['SPARK_HOME']}/jars/*"
-    if not (java / "lib" / "server" / "classes.jsa").exists():  # Java's own classes, which the archive builds upon
-        subprocess.run([java / "bin" / "java", "-Xshare:dump"], check=True)
-    launcher = [java / "bin" / "java", "-cp", jars, "org.apache.spark.launcher.Main", SUBMIT, __file__]
-    written = subprocess.run(
-        launcher, env={**os.environ, "SPARK_SCALA_VERSION": "2.12"}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    _, _, command = written.stdout.partition(str(java))
-    program, *arguments = command.strip("\0\n").split("\0")
+    launcher = [java, "-cp", jars, "org.apache.spark.launcher.Main", SUBMIT, "--master", "local[2]", __file__]
+    environment = {**os.environ, "SPARK_SCALA_VERSION": "2.12"}
+    written = subprocess.run(launcher, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    arguments = written.partition(java)[2].strip("\0\n").split("\0")
     arguments[arguments.index("-cp") + 1] = jars
-    logging = f"-Dlog4j2.configurationFile={(Path(os.environ['SPARK_CONF_DIR']) / 'log4j2.properties').as_uri()}"
-    subprocess.run([f"{java}{program}", f"-XX:ArchiveClassesAtExit={archive}", logging, *arguments], check=True)
+    archive = folder / "classes.jsa"
+    options = [
+        *_base(java, folder / "java.jsa"),
+        f"-XX:ArchiveClassesAtExit={archive}",
+        f"-Dlog4j2.configurationFile={(Path(os.environ['SPARK_CONF_DIR']) / 'log4j2.properties').as_uri()}",
+    ]
+    subprocess.run([java, *options, *arguments], check=True)
+    if not archive.exists():
+        sys.exit("Java ended well, but wrote no archive")
+
+
+def _base(java: str, archive: Path) -> list[str]:
+    """Return the option that names an archive of Java's own classes, where Java was packaged without one."""
+    if (Path(java).parents[1] / "lib" / "server" / "classes.jsa").exists():
+        return []
+    option = f"-XX:SharedArchiveFile={archive}"
+    subprocess.run([java, "-Xshare:dump", option], check=True)
+    return [option]
 
 
 def use() -> None:
@@ -69,4 +81,4 @@ if __name__ == "__main__":
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         use()
     else:
-        keep(sys.argv[1])
+        keep(Path(sys.argv[1]))

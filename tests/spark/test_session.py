@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,13 @@ def test_quoted_name_finds_its_column(spark, name):
     assert rows.select(quote(name)).columns == rows.selectExpr(quote(name)).columns == [name]
 
 
-ARCHIVE = Path(os.environ["RETUNE_HOME"]) / "classes.jsa"
-
-
-@pytest.mark.skipif(not ARCHIVE.exists(), reason="this Java keeps no classes")
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what a process maps")
 def test_java_maps_the_classes_that_set_up_kept(spark):
-    pid = spark._jvm.java.lang.ProcessHandle.current().pid()
-    assert str(ARCHIVE) in Path(f"/proc/{pid}/maps").read_text()
+    java = spark._jvm.java.lang
+    if java.System.getProperty("java.specification.version") != "17":
+        pytest.skip("this Java keeps no classes")
+    mapped = Path(f"/proc/{java.ProcessHandle.current().pid()}/maps").read_text()
+    assert str(Path(sys.prefix).resolve() / "classes.jsa") in mapped
 
 
 def hash_values(spark, rows, columns="a int, b int", seed=None):

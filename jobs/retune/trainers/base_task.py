@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pyspark.sql import SparkSession
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import get_cached_controller
 
 from retune.data.table import Table
 from retune.metrics import Problem
@@ -90,7 +88,7 @@ class TaskTrainer(Trainer):
         """
         estimator = self.estimator(parameters, problem, seed, threads)
         # Some estimators ask nobody how many threads they may use, and take those of the whole machine.
-        with _find_thread_pools(len(sys.modules)).limit(limits=threads):
+        with get_cached_controller().limit(limits=threads):
             return self._fit(estimator, table, watched, patience, report)
 
     def _fit(
@@ -127,12 +125,6 @@ class TaskTrainer(Trainer):
 
     def require(self, spark: SparkSession) -> None:
         """Nothing but Python packages is needed; see `Trainer`."""
-
-
-@lru_cache(maxsize=1)
-def _find_thread_pools(_modules: int) -> ThreadpoolController:
-    """Look through the libraries that are loaded, for 3 ms or more; again where modules were imported since."""
-    return ThreadpoolController()
 
 
 def unwrap(model: Any) -> Any:
