@@ -28,11 +28,15 @@ _LEVEL = 1.1
 _TRIAL = re.compile(r" (\d+)/\d+  trial .* in ([\d.]+) s  elapsed ")
 _COLLECTED = re.compile(r"Pause Full .*->(\d+)M\(\d+M\)")
 # A heap that has its whole size from the start, so that what the JVM takes beside it shows; and full collections, which
-# Spark itself asks for every half hour, so that what is held in it shows.
+# Spark itself asks for every half hour, so that what is held in it shows. What Spark's web page tells of the last 1000
+# jobs grows by 0.1 MB a trial until there are so many; of 50 it does not hide what else would.
 _SPARK = """
 spark.driver.memory            1g
 spark.driver.extraJavaOptions  -Xms1g -XX:+AlwaysPreTouch -Xlog:gc:file={log}
 spark.cleaner.periodicGC.interval  5s
+spark.ui.retainedJobs              50
+spark.ui.retainedStages            50
+spark.sql.ui.retainedExecutions    50
 """
 
 
