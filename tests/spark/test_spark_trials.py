@@ -38,7 +38,7 @@ def stage(build_experiment, tmp_path, monkeypatch):
     run = client.create_run(client.create_experiment("e"), tags={run_tree.DAG_RUN: "d", run_tree.ATTEMPT: "1"})
     experiment = build_experiment(
         model={"trainer": "sklearn", "fixed": {"estimator": "sklearn.tree.DecisionTreeRegressor"}},
-        search={"metric": "r2", "max_trials": 4, "seed": 1, "runner": "spark_trials", "space": SPACE},
+        search={"metric": "r2", "max_trials": 3, "seed": 1, "runner": "spark_trials", "space": SPACE},
     )
     return Stage(client, "tune", run, 1, experiment)
 
@@ -55,7 +55,7 @@ def trial(spark, stage):
 def test_each_trial_is_logged_by_its_worker_and_the_best_is_found(spark, stage, trial):
     result = run_spark_trials(spark, stage, trial, 2)
     kept = read_trials(stage.client, stage.run)
-    assert sorted(each.number for each in kept) == sorted(each.number for each in result.trials) == [0, 1, 2, 3]
+    assert sorted(each.number for each in kept) == sorted(each.number for each in result.trials) == [0, 1, 2]
     assert result.best.loss == min(each.loss for each in kept)
     for each in kept:
         params = stage.client.get_run(each.run_id).data.params
@@ -66,7 +66,7 @@ def test_each_trial_is_logged_by_its_worker_and_the_best_is_found(spark, stage, 
 
 def test_with_parallelism_one_no_two_trials_overlap(spark, stage, trial):
     spans = sorted((each.started_at, each.duration_s) for each in run_spark_trials(spark, stage, trial, 1).trials)
-    assert len(spans) == 4
+    assert len(spans) == 3
     assert all(began + lasted <= then for (began, lasted), (then, _) in pairwise(spans))
 
 
@@ -74,29 +74,29 @@ def test_when_all_fail_the_reason_is_told(spark, stage, trial):
     model = stage.experiment.model.model_copy(update={"fixed": {"estimator": "sklearn.tree.DecisionTreeRegressor",
                                                                 "criterion": "none"}})  # fmt: skip
     broken = TaskTrial(stage.experiment.model_copy(update={"model": model}), trial.files, [], threads=1)
-    with pytest.raises(AllTrialsFailed, match=r"none of 4 trials can be the best: 4 × InvalidParameterError: .*criter"):
+    with pytest.raises(AllTrialsFailed, match=r"none of 3 trials can be the best: 3 × InvalidParameterError: .*criter"):
         run_spark_trials(spark, stage, broken, 2)
     assert {run.info.status for run in run_tree.children(stage.client, stage.run, "trial")} == {"FAILED"}
 
 
 def test_when_workers_do_not_reach_mlflow_the_reason_is_told(spark, stage, trial, tmp_path, monkeypatch):
     monkeypatch.setattr(spark_trials.settings, "tracking_uri", lambda: f"file://{tmp_path}/mlruns")  # refused
-    with pytest.raises(AllTrialsFailed, match=r"^none of 4 trials .* 4 × .*MlflowException: The filesystem"):
+    with pytest.raises(AllTrialsFailed, match=r"^none of 3 trials .* 3 × .*MlflowException: The filesystem"):
         run_spark_trials(spark, stage, trial, 2)
 
 
 def test_its_time_and_the_loss_that_is_enough_end_it_and_the_reason_is_told(spark, stage, trial):
     began = time.monotonic()
-    enough = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, loss_threshold=-1000), 2)
+    enough = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, loss_threshold=-1000), 1)
     assert 1 <= len(enough.trials) <= 12
     assert enough.stop_reason == "loss_threshold = -1000 reached"
     # How long a trial takes hangs on the machine: its new worker imports all there is.
     timeout = round(2 * (time.monotonic() - began))
-    timed = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout=timeout), 2)
+    timed = run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout=timeout), 1)
     assert 1 <= len(timed.trials) < 1000
     assert timed.stop_reason == "fmin run timeout"
     with pytest.raises(AllTrialsFailed, match=r"^none of .*: fmin run timeout"):
-        run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout="1s"), 2)
+        run_spark_trials(spark, *changed(stage, trial, max_trials=1000, timeout="1s"), 1)
 
 
 def changed(stage, trial, **search):
