@@ -65,7 +65,9 @@ main() {
   # Java 8 and 11 cannot.
   java_version=$("$java_home/bin/java" -version 2>&1)
   case $java_version in
-    *'version "17'*) step "Spark's classes" "$venv/.classes" "$versions $java_version" share_classes ;;
+    *'version "17'*)
+      step "Spark's classes" "$venv/.classes" "$versions $java_version $(cksum <local/share_classes.py)" share_classes
+      ;;
   esac
   # So that a Python of .venv finds the jars without the environment too, say in a notebook that loads a model.
   ln -sfn "$home/spark" "$SPARK_HOME/conf"
