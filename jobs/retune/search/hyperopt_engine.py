@@ -19,6 +19,7 @@ from hyperopt.base import Domain
 from retune import distributions as d
 from retune.dimensions import Choice, PChoice, Space
 from retune.distributions import Number
+from retune.search import hyperopt_densities
 from retune.search_section import Search
 from retune.space import Point, Setting, decode, encode, walk
 
@@ -68,7 +69,7 @@ class HyperoptEngine:
 
     def _draw(self, number: int) -> Point:
         seed = int(np.random.default_rng(self._seed).integers(_LARGEST_SEED, size=number + 1)[number])
-        with _collector_off():
+        with _collector_off(), hyperopt_densities.all_at_once():
             document = self._suggest([number], self._domain, self._trials, seed)[0]
         return {label: np.asarray(values[0]).item() for label, values in document["misc"]["vals"].items() if values}
 
