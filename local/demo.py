@@ -10,29 +10,54 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retune import settings
-from retune.errors import RetuneError
-from retune.experiment_file import read_experiment
+from retune.errors import BadInput, RetuneError
+from retune.experiment import Experiment
+from retune.experiment_file import find_experiments, read_experiment
+from scheduler_lock import SchedulerRuns, hold_scheduler_lock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 # What a user wants to see of Airflow's log: the jobs' own lines, and where each stage starts.
 _JOB_LINE = re.compile(r"\] (\d\d:\d\d:\d\d (?:INFO|WARNING|ERROR) .*?)(?: \[airflow\.task\.hooks.*)?$")
 _STAGE_LINE = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
 _TAIL = 30
+_STOP_TIMEOUT_S = 30
 
 
 def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "diabetes"
+    folder = settings.experiments_folder()
     try:
-        experiment = read_experiment(settings.experiments_folder() / f"{name}.yaml")
+        names = [path.stem for path in find_experiments(folder)]
+        if name not in names:
+            raise BadInput(f"EXPERIMENT = {name}: is none of those in {folder}: {', '.join(names) or 'there are none'}")
+        experiment = read_experiment(folder / f"{name}.yaml")
     except RetuneError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     started = datetime.now(UTC)
     log = settings.home() / "logs" / f"demo-{name}-{started:%Y-%m-%dT%H-%M-%S}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Airflow runs the DAG {experiment.dag_id}; its whole log: {log}", flush=True)
-    code = _run_dag(experiment.dag_id, log)
+    try:
+        with hold_scheduler_lock(settings.home(), shared=True):
+            print(f"Airflow runs the DAG {experiment.dag_id}; its whole log: {log}", flush=True)
+            code = _run_dag(experiment.dag_id, log)
+    except SchedulerRuns:
+        print(
+            f"`make ui` runs for {settings.home()}, and its scheduler would take this run's tasks: trigger "
+            f"{experiment.dag_id} there, or end it first, or set another RETUNE_HOME",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopping ...", flush=True)
+        _give_up(experiment, started)
+        return 130
     if code == 0:
         code = _print_summary(experiment.mlflow_experiment, started)
     if code:
@@ -56,8 +81,12 @@ def _run_dag(dag_id: str, log: Path) -> int:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
         assert process.stdout is not None
-        _show_progress(process.stdout, whole.write)
-        return process.wait()
+        try:
+            _show_progress(process.stdout, whole.write)
+            return process.wait()
+        except KeyboardInterrupt:  # it was told as well
+            process.wait(_STOP_TIMEOUT_S)
+            raise
 
 
 def _show_progress(lines: Iterable[str], keep: Callable[[str], object]) -> None:
@@ -72,15 +101,13 @@ def _show_progress(lines: Iterable[str], keep: Callable[[str], object]) -> None:
 
 def _print_summary(mlflow_experiment: str, started: datetime) -> int:
     """Print the summary of the pipeline run that began after `started`; return 1 unless it is FINISHED."""
-    from retune import report, run_tree
-    from retune.tracking import connect, search_all
+    from retune import report
+    from retune.tracking import connect
 
     client = connect()
-    found = client.get_experiment_by_name(mlflow_experiment)
-    pipelines = found and search_all(client, found.experiment_id, f"tags.`{run_tree.STAGE}` = 'pipeline'")
-    if not pipelines or pipelines[-1].info.start_time < started.timestamp() * 1000:
+    pipeline = _find_pipeline(client, mlflow_experiment, started)
+    if pipeline is None:
         return 1
-    pipeline = pipelines[-1]
     print("\n" + report.build_summary(client, pipeline.info.run_id))
     if pipeline.info.status != "FINISHED":
         return 1
@@ -88,9 +115,35 @@ def _print_summary(mlflow_experiment: str, started: datetime) -> int:
     return 0
 
 
+def _find_pipeline(client: MlflowClient, mlflow_experiment: str, started: datetime) -> Run | None:
+    from retune import run_tree
+    from retune.tracking import search_all
+
+    found = client.get_experiment_by_name(mlflow_experiment)
+    pipelines = search_all(client, found.experiment_id, f"tags.`{run_tree.STAGE}` = 'pipeline'") if found else []
+    return pipelines[-1] if pipelines and pipelines[-1].info.start_time >= started.timestamp() * 1000 else None
+
+
+def _give_up(experiment: Experiment, started: datetime) -> None:
+    """End FAILED what the interrupted DAG run left running: nobody else would, and a later `make ui` would go on."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+
+    from retune import run_tree
+    from retune.tracking import connect
+
+    client = connect()
+    if pipeline := _find_pipeline(client, experiment.mlflow_experiment, started):
+        run_tree.end_pipeline(client, pipeline, "FAILED")
+    with create_session() as session:
+        for dag_run in DagRun.find(dag_id=experiment.dag_id, state=DagRunState.RUNNING, session=session):
+            if dag_run.start_date >= started:
+                dag_run.set_state(DagRunState.FAILED)
+                for task in dag_run.get_task_instances(state=[TaskInstanceState.RUNNING], session=session):
+                    task.set_state(TaskInstanceState.FAILED, session=session)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

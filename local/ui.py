@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -13,12 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
+
+from scheduler_lock import SchedulerRuns, hold_scheduler_lock
 
 LOOPBACK = "127.0.0.1"
 AIRFLOW_PORT = 8080
@@ -40,10 +41,15 @@ def main() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, stop_as_on_ctrl_c)
     try:
-        with only_one_per_home():
+        with hold_scheduler_lock(home()):
             serve(arguments.airflow_port, arguments.mlflow_port)
     except KeyboardInterrupt:
         pass
+    except SchedulerRuns:
+        sys.exit(
+            f"retune: `make ui` or `make demo` already runs for {home()}. End it, or set another RETUNE_HOME: "
+            "the scheduler of this one would take its tasks"
+        )
     except UiError as error:
         sys.exit(f"retune: {error}")
 
@@ -61,17 +67,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def stop_as_on_ctrl_c(*_: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def only_one_per_home() -> Iterator[None]:
-    """Refuse a second `make ui`: two schedulers on one SQLite database lock each other out."""
-    with (home() / "ui.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UiError(f"`make ui` already runs for {home()}. End that one, or set another RETUNE_HOME.") from None
-        yield
 
 
 def serve(airflow_port: int, mlflow_port: int) -> None:

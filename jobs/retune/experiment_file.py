@@ -137,6 +137,9 @@ def parse_params(text: str) -> TriggerParams:
     try:
         return TriggerParams.model_validate_json(text)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise BadInput(f"--params = {text!r}: is not valid JSON: {first['ctx']['error']}") from error
         raise BadInput("; ".join(f"parameter {mistake}" for mistake in find_mistakes(error, None))) from error
 
 

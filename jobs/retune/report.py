@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from retune import handoff, run_tree, settings
 from retune.experiment import Experiment
-from retune.metrics import metrics_for
+from retune.metrics import METRICS, metrics_for
 from retune.space import flatten
 
 
@@ -76,7 +76,11 @@ def _scores_part(evaluate: Run, experiment: Experiment) -> str:
         ]
         for name in names
     ]
-    return "\n".join(["## On the test rows", *_table(["metric", *[titles[m] for m in models]], rows)])
+    lines = ["## On the test rows", *_table(["metric", *[titles[m] for m in models]], rows)]
+    untuned, tuned = (metrics.get(f"{m}_test_{experiment.search.metric}") for m in ("untuned", "challenger"))
+    if untuned is not None and tuned is not None and METRICS[experiment.search.metric].gain(tuned, over=untuned) < 0:
+        lines += ["", "On these rows the untuned setting does better than the tuned one."]
+    return "\n".join(lines)
 
 
 def _promotion_part(evaluate: Run, experiment: Experiment) -> str:

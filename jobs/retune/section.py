@@ -24,7 +24,10 @@ def parse_duration(value: object) -> object:
         match = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
         if not match:
             raise ValueError('must be a number followed by s, m, h or d, such as "30m"')
-        return int(match[1]) * _SECONDS[match[2]]
+        seconds = int(match[1]) * _SECONDS[match[2]]
+        if not 0 < seconds <= _LONGEST_S:
+            raise ValueError(f"must be more than 0s and at most {_LONGEST_S // 86400}d")
+        return seconds
     return value
 
 

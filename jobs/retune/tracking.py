@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 import mlflow
@@ -115,5 +116,7 @@ def _live_id(experiment: MlflowExperiment) -> str:
 
 
 def _first_line(error: BaseException | None) -> str:
-    text = settings.without_password(str(error)).splitlines()
-    return f"{type(error).__name__}: {text[0][:200] if text else ''}"
+    text = settings.without_password(str(error))
+    system = re.search(r"\[Errno -?\d+\] [^'\n]+", text)  # at the end of a long line of requests and urllib3
+    line = (system[0] if system else text).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {line}"

@@ -14,7 +14,7 @@ from retune.experiment import Experiment
 from retune.experiment_file import find_experiments, read_experiment
 from retune.mistakes import ExperimentError, Mistake
 from retune_airflow.broken import BrokenExperimentOperator
-from retune_airflow.callbacks import fail_pipeline
+from retune_airflow.callbacks import fail_pipeline, finish_pipeline
 from retune_airflow.docs import describe_broken, describe_experiment
 from retune_airflow.operator import StageOperator
 from retune_airflow.params import JOB_PARAMS, build_params
@@ -63,6 +63,7 @@ def build_dag(experiment: Experiment, path: Path) -> DAG:
         is_paused_upon_creation=experiment.schedule is not None,
         tags={"retune", experiment.problem, experiment.model.trainer, *airflow.tags},
         params=build_params(experiment),
+        on_success_callback=finish_pipeline,
         on_failure_callback=fail_pipeline,
         default_args={
             "owner": airflow.owner,

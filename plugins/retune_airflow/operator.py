@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,7 @@ class StageOperator(SparkSubmitOperator):
         job_args = list(self.application_args)
         args = dict(zip(job_args[::2], job_args[1::2], strict=True))
         self._conn_id = context["params"]["spark_conn_id"]
-        self._check_params(args)
+        self._check_params(context["params"], args)
         while True:
             lease = self._lease(context, args.get("--upstream-run-id"))
             if lease.finished:
@@ -148,8 +150,12 @@ class StageOperator(SparkSubmitOperator):
         except Exception as error:  # must not take the place of what Airflow is about to raise
             self.log.warning("run %s could not be marked KILLED: %s", lease and lease.run_id, error)
 
-    def _check_params(self, args: dict[str, str]) -> None:
+    def _check_params(self, params: Mapping[str, Any], args: dict[str, str]) -> None:
         """Check what the trigger form says against the file before anything is submitted."""
+        if unknown := params.keys() - self.dag.params.keys():  # Airflow takes whatever a trigger's conf holds
+            raise AirflowFailException(
+                f"conf.{min(unknown)}: there is no such parameter; there are {', '.join(self.dag.params)}"
+            )
         _get_connection("spark_conn_id", self._conn_id)  # the hook would take one that is not there for "yarn"
         if "--experiment" in args:
             try:
@@ -203,6 +209,8 @@ class StageOperator(SparkSubmitOperator):
             raise AirflowFailException(
                 f"{self.stage}: not retried, for it would end the same; see the job's last line above"
             ) from error
+        if why := _why_no_java():
+            raise AirflowFailException(f"{self.stage}: {why}") from error
         raise AirflowException(f"{self.stage}: the job ended with exit code {'?' if code is None else code}") from error
 
 
@@ -213,6 +221,18 @@ def _get_connection(field: str, name: str) -> Any:
         raise AirflowFailException(
             f"{field} = {name!r}: Airflow has no such connection; add it, or name another"
         ) from error
+
+
+def _why_no_java() -> str | None:
+    """Return what keeps `spark-submit` from finding Java, None if it is there.
+
+    Asked after a failure only: a `spark-submit` of some vendors knows more places than these two.
+    """
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=f"{home}/bin" if home else None):
+        return None
+    where = f"JAVA_HOME = {home!r} has no bin/java" if home else "JAVA_HOME is not set, and no java is on PATH"
+    return f"{where}; Spark 3.5 needs Java 8, 11 or 17"
 
 
 def _exit_code(error: AirflowException) -> int | None:

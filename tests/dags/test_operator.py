@@ -66,11 +66,11 @@ class Try:
 
     def new_task(self, file: Path = ROOT / "experiments" / "diabetes.yaml", **kwargs: Any) -> StageOperator:
         args = ["--experiment", str(file), "--params", "{}"]
-        with DAG("retune_diabetes", schedule=None):
+        with DAG("retune_diabetes", schedule=None, params={"spark_conn_id": "spark_default"}):
             return StageOperator(stage="ingest", job_args=args, **kwargs)
 
-    def execute(self) -> Any:
-        context = {"params": {"spark_conn_id": "spark_default"}, "ti": self.ti, "run_id": self.run_id}
+    def execute(self, **params: Any) -> Any:
+        context = {"params": {"spark_conn_id": "spark_default", **params}, "ti": self.ti, "run_id": self.run_id}
         return _run_execute_callable(context, self.task.execute, self.task)
 
     @property
@@ -201,6 +201,19 @@ def test_any_other_exit_code_ends_the_try(new_try, codes, error, message):
     with pytest.raises(error, match=message):
         tried.execute()
     assert len(tried.leases) == len(codes.split())
+
+
+def test_a_parameter_that_the_form_does_not_have_is_refused_before_anything_is_submitted(new_try):
+    tried = new_try(ANSWERS, "0")
+    with pytest.raises(AirflowFailException, match=r"^conf\.max_trial: there is no such parameter; there are .*spark"):
+        tried.execute(max_trial=3)
+    assert tried.leases == []
+
+
+def test_a_job_that_fails_for_want_of_java_says_so_and_is_not_retried(new_try, monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(AirflowFailException, match=r"^ingest: JAVA_HOME = '/nowhere' has no bin/java; "):
+        new_try(ANSWERS, "1").execute()
 
 
 def test_kill_leaves_no_process_and_a_killed_run_that_a_retry_goes_on_with(new_try, told_to_end):

@@ -131,6 +131,22 @@ def test_csv_files_whose_columns_are_in_another_order_are_refused(spark, tmp_pat
         read_file(spark, str(tmp_path), "csv")
 
 
+def test_csv_column_names_must_differ(read_csv):
+    with pytest.raises(BadInput, match=r"has the column 'a' 2 times; rename all but one"):
+        read_csv("a,b,a,y\n1,2,3,4\n")
+    assert len(read_csv("a,,,y\n1,2,3,4\n").columns) == 4
+
+
+def test_csv_that_is_not_utf_8_is_told_of(spark, tmp_path, caplog):
+    (tmp_path / "rows.csv").write_bytes("city,y\nKöln,1\nBonn,2\n".encode("latin-1"))
+    assert values(read_file(spark, str(tmp_path / "rows.csv")), "city") == ["K\ufffdln", "Bonn"]
+    assert "'city' has letters that are not UTF-8" in caplog.text
+    caplog.clear()
+    (tmp_path / "rows.csv").write_bytes("stra\u00dfe,y\nKoeln,1\nBonn,2\n".encode("latin-1"))
+    read_file(spark, str(tmp_path / "rows.csv"))
+    assert "'stra\ufffde' has letters that are not UTF-8" in caplog.text
+
+
 def test_csv_may_be_compressed(spark, tmp_path):
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b'a,y\n"two\nlines",1\n'))
@@ -216,7 +232,9 @@ def test_missing_path_is_named(spark, tmp_path, name):
 
 
 def test_folder_without_files_is_refused(spark, tmp_path):
-    with pytest.raises(BadInput, match=r"data\.path = .*: .*Unable to infer schema for Parquet"):
+    with pytest.raises(
+        BadInput, match=r"data\.path = .*: has no parquet file in it; give another path, or data\.format"
+    ):
         read_file(spark, str(tmp_path))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
-from stack.conftest import Airflow, wait_until
+from stack.conftest import ROOT, Airflow, wait_until
 
 DAG = "retune_flights"
 STAGES = ("ingest", "featurize", "tune", "retrain", "evaluate")
@@ -114,6 +117,27 @@ def test_clearing_a_finished_task_runs_it_and_what_follows_anew(airflow, dag_run
     decision = json.loads(airflow.mlflow.get_run(after["evaluate"]).data.tags["retune.promotion"])
     assert decision["champion"] == "1"
     assert not decision["promote"]
+
+
+def test_a_task_that_is_cleared_alone_leaves_the_pipeline_finished(airflow, dag_run):
+    run_id, *_ = dag_run
+    before = airflow.xcom(DAG, run_id, "ingest")
+    clear = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["ingest"], "include_downstream": False}
+    airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", {**clear, "only_failed": False, "reset_dag_runs": True})
+    time.sleep(2)
+    assert airflow.wait_for_end(DAG, run_id) == "success"
+    assert airflow.xcom(DAG, run_id, "ingest") != before
+    wait_until(lambda: airflow.runs("pipeline", run_id)[0].info.status == "FINISHED", 60)
+
+
+def test_the_demo_does_not_get_in_the_way_of_a_scheduler(airflow):
+    environment = {**os.environ, "RETUNE_HOME": str(airflow.home), "RETUNE_EXPERIMENTS": str(ROOT / "experiments")}
+    demo = subprocess.run(
+        [sys.executable, ROOT / "local" / "demo.py", "diabetes"], env=environment, capture_output=True, text=True
+    )
+    assert demo.returncode == 1
+    assert f"`make ui` runs for {airflow.home}, and its scheduler would take" in demo.stderr
+    assert "trigger retune_diabetes there" in demo.stderr
 
 
 def test_bad_input_is_not_retried_and_fails_the_pipeline(airflow, dag_run):

@@ -203,6 +203,8 @@ def test_a_value_out_of_range_is_refused(section, entries, message):
         ("lightgbm", "regression", "binary"),
         ("synapseml_lightgbm", "multiclass", "binary"),
         ("xgboost", "binary", "binary:logitraw"),  # its probabilities would be none
+        ("xgboost", "regression", "binary:logistic"),
+        ("xgboost_spark", "regression", "rank:pairwise"),
     ],
 )
 def test_an_objective_that_does_not_fit_the_problem_is_refused(trainer, problem, objective):

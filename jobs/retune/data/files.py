@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,11 +20,16 @@ from retune.data_section import form_by_name
 from retune.errors import BadInput, root_cause
 from retune.spark import quote
 
+log = logging.getLogger(__name__)
+
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
 """What a CSV may write for a missing value (a subset of pandas' list, plus UCI's question mark)."""
 
 BAD = "retune_bad"
 """The column that holds a bad row as its file has it, as text; null in a good row."""
+
+_NOT_UTF8 = "\ufffd"
+"""What Spark reads for bytes that are no UTF-8."""
 
 _CSV: dict[str, Any] = {
     "header": True,
@@ -91,6 +98,8 @@ def reading(field: str, kind: str, given: bool = False) -> Iterator[None]:
     except BadInput:
         raise
     except AnalysisException as error:
+        if error.getErrorClass() == "UNABLE_TO_INFER_SCHEMA":
+            raise BadInput(f"{field}: has no {kind} file in it; give another path, or data.format") from error
         raise BadInput(f"{field}: {_first_line(str(error))}") from error
     except Exception as error:  # Py4J hands on whatever a Hadoop file system throws
         reason = _first_line(root_cause(error))
@@ -129,16 +138,26 @@ def _read_csv(spark: SparkSession, uris: list[str], typed: bool, field: str) -> 
     _check_headers(spark, sorted(first.inputFiles()), field)
     # A row with more or fewer fields than the header is bad too, which Spark tells where it is given such a column.
     names = [*first.columns, BAD] if typed else first.columns
+    _tell_of_letters(name for name in names if _NOT_UTF8 in name)
     schema = T.StructType([T.StructField(name, T.StringType()) for name in names])
     return spark.read.csv(uris, schema=schema, columnNameOfCorruptRecord=BAD, **_CSV)
 
 
+def _tell_of_letters(columns: Iterable[str]) -> None:
+    for name in columns:
+        log.warning("%r has letters that are not UTF-8, and all count as %s; write the file in UTF-8", name, _NOT_UTF8)
+
+
 def _check_headers(spark: SparkSession, files: Sequence[str], field: str) -> None:
-    """Refuse files that differ in their columns, which Spark takes by their place in the first."""
-    headers = {file: _header_of(spark, file) for file in files} if len(files) > 1 else {}
-    told = {file: header for file, header in headers.items() if header}
+    """Refuse files whose columns Spark would rename, or differ from the first file's: it takes them by their place."""
+    told = {file: header for file in files if (header := _header_of(spark, file))}
     for file, header in told.items():
         first, wanted = next(iter(told.items()))
+        twice = [name for name, times in Counter(header).items() if name and times > 1]
+        if twice:
+            raise BadInput(
+                f"{field}: {file} has the column {twice[0]!r} {header.count(twice[0])} times; rename all but one"
+            )
         if header != wanted:
             raise BadInput(
                 f"{field}: {file} has the columns {', '.join(header)}, but {first} has {', '.join(wanted)}; "
@@ -184,8 +203,10 @@ def _guess_types(spark: SparkSession, uris: list[str], rows: DataFrame) -> dict[
         # A row a value, since Spark takes a minute for an aggregate of a thousand columns.
         values = rows.select(F.posexplode(F.array(*map(quote, doubted)))).where(f"col NOT IN {MISSING}")
         looks = [F.bool_and(_reads_as(F.col("col"), kind)).alias(kind) for kind in _LOOKED_AT["string"]]
+        looks.append(F.bool_or(F.col("col").contains(_NOT_UTF8)).alias("torn"))
         for row in values.groupBy("pos").agg(*looks).collect():
             name = doubted[row["pos"]]
+            _tell_of_letters([name] if row["torn"] else [])
             kinds[name] = next((kind for kind in _LOOKED_AT[kinds[name]] if row[kind]), "string")
     return kinds
 
@@ -242,4 +263,5 @@ def _as_type(rows: DataFrame, name: str, kind: str) -> Column:
 
 
 def _first_line(text: str) -> str:
-    return text.splitlines()[0][:300] if text else "no reason given"
+    line = text.splitlines()[0][:300] if text else "no reason given"
+    return "".join(letter if letter.isprintable() else "?" for letter in line)  # a file's own bytes may be quoted

@@ -40,8 +40,20 @@ _RANGES = {
     "tree_method": one_of("auto", "exact", "approx", "hist"),
     "sampling_method": one_of("uniform", "gradient_based"),
 }
-# For classes, those whose predictions are probabilities.
+# Those that learn from one number a row; for classes, those whose predictions are probabilities.
 _OBJECTIVES: dict[Problem, tuple[str, ...]] = {
+    "regression": (
+        "reg:squarederror",
+        "reg:squaredlogerror",
+        "reg:logistic",
+        "reg:pseudohubererror",
+        "reg:absoluteerror",
+        "reg:quantileerror",
+        "reg:gamma",
+        "reg:tweedie",
+        "count:poisson",
+        "survival:cox",
+    ),
     "binary": ("binary:logistic", "reg:logistic", "binary:hinge"),
     "multiclass": ("multi:softprob", "multi:softmax", "binary:logistic"),  # the last is a default that XGBoost mends
 }
@@ -49,8 +61,6 @@ _OBJECTIVES: dict[Problem, tuple[str, ...]] = {
 
 def ranges(problem: Problem) -> Mapping[str, Range]:
     """Return what XGBoost's documentation says of parameters; see `Trainer`."""
-    if problem == "regression":
-        return _RANGES
     return {**_RANGES, "objective": one_of(*_OBJECTIVES[problem])}
 
 
