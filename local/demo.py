@@ -16,6 +16,7 @@ from retune import settings
 from retune.errors import BadInput, RetuneError
 from retune.experiment import Experiment
 from retune.experiment_file import find_experiments, read_experiment
+from retune_airflow.processes import end_processes, process_tree
 from scheduler_lock import SchedulerRuns, hold_scheduler_lock
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _JOB_LINE = re.compile(r"\] (\d\d:\d\d:\d\d (?:INFO|WARNING|ERROR) .*?)(?: \[airflow\.task\.hooks.*)?$")
 _STAGE_LINE = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
 _TAIL = 30
-_STOP_TIMEOUT_S = 30
 
 
 def main() -> int:
@@ -74,7 +74,6 @@ def _last_error(log: Path) -> str:
 
 
 def _run_dag(dag_id: str, log: Path) -> int:
-    """Run the DAG in this terminal's process group, so that Ctrl-C ends all of it."""
     command = ["airflow", "dags", "test", dag_id]
     with log.open("w") as whole:
         process = subprocess.Popen(
@@ -84,8 +83,8 @@ def _run_dag(dag_id: str, log: Path) -> int:
         try:
             _show_progress(process.stdout, whole.write)
             return process.wait()
-        except KeyboardInterrupt:  # it was told as well
-            process.wait(_STOP_TIMEOUT_S)
+        except KeyboardInterrupt:  # of which Airflow was told too, but takes it for a failure to try again after
+            end_processes(process_tree(process.pid))
             raise
 
 
