@@ -107,7 +107,7 @@ def _stages_part(pipeline: Run, stages: dict[str, Run]) -> str:
         [name, run.info.status, _seconds(run), run.info.run_id]
         for name, run in {"pipeline": pipeline, **stages}.items()
     ]
-    link = f"{settings.mlflow_ui()}/#/experiments/{pipeline.info.experiment_id}/runs/{pipeline.info.run_id}"
+    link = settings.run_page(pipeline.info.experiment_id, pipeline.info.run_id)
     return "\n".join(["## Stages", *_table(["stage", "status", "seconds", "MLflow run"], rows), "", f"MLflow: {link}"])
 
 

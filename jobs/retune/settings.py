@@ -1,4 +1,4 @@
-"""Where state lives: read from the environment, with defaults below `$RETUNE_HOME`.
+"""What the environment says: where state lives, by default below `$RETUNE_HOME`, and where Java is.
 
 Standard library only: Airflow imports this at every parse.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 
@@ -44,6 +45,11 @@ def mlflow_ui() -> str:
     return (os.environ.get("RETUNE_MLFLOW_UI") or default).rstrip("/")
 
 
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Return the address of a run's page; MLflow would else show its side of language models around it."""
+    return f"{mlflow_ui()}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
 def without_password(uri: str) -> str:
     """Return `uri` without its user and password, fit for a log or a link; what Azure's have before @ is no user."""
     uri = re.sub(
@@ -51,3 +57,12 @@ def without_password(uri: str) -> str:
     )
     # As SQLAlchemy reads it: a password may hold a slash, but no @.
     return re.sub(r"(?i)(?<!\babfs)(?<!\babfss)(?<!\bwasb)(?<!\bwasbs)://[^:/@\s]*(:[^@\s]*)?@", "://", uri)
+
+
+def why_no_java() -> str | None:
+    """Return what keeps Spark from finding Java, and the way out; None if `JAVA_HOME`, or else PATH, leads to one."""
+    java_home = os.environ.get("JAVA_HOME")
+    if (Path(java_home) / "bin" / "java").exists() if java_home else shutil.which("java"):
+        return None
+    where = f"JAVA_HOME = {java_home} has no bin/java" if java_home else "JAVA_HOME is not set, no java on the PATH"
+    return f"Spark needs Java 8, 11 or 17, but {where}; run `make setup` and `. .retune/env`"

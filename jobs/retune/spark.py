@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from py4j.protocol import Py4JError
@@ -16,7 +14,10 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from retune.errors import BadInput, RetuneError, SparkLost, TrialHung
+from retune.settings import why_no_java
 
+# Each says of every trial what nobody has to mend: a pool that no file describes, a plan too long to print.
+_WARNS_OF_NOTHING = ("scheduler.FairSchedulableBuilder", "sql.catalyst.util.SparkStringUtils")
 _early: Future[SparkSession] | None = None
 
 
@@ -52,15 +53,16 @@ def spark_session(name: str) -> Iterator[SparkSession]:
 
 
 def _start(name: str | None = None) -> SparkSession:
-    require_java()
+    if no_java := why_no_java():
+        raise BadInput(no_java)
     builder = SparkSession.builder.appName(name) if name else SparkSession.builder
     # FAIR: trials that run side by side get equal shares. With one job at a time it changes nothing.
     builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.scheduler.mode", "FAIR")
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     log4j: Any = cast(Any, spark._jvm).org.apache.logging.log4j
-    # It warns of every pool that no file describes; trials have pools of their own.
-    log4j.core.config.Configurator.setLevel("org.apache.spark.scheduler.FairSchedulableBuilder", log4j.Level.ERROR)
+    for name in _WARNS_OF_NOTHING:
+        log4j.core.config.Configurator.setLevel(f"org.apache.spark.{name}", log4j.Level.ERROR)
     tell_cores(spark)
     return spark
 
@@ -120,19 +122,6 @@ def exit_jvm(code: int) -> None:
 
 def _below_spark_submit() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ and SparkContext._gateway is not None
-
-
-def require_java() -> None:
-    """Check that Java is there, by `JAVA_HOME` or on the PATH.
-
-    Raises:
-        BadInput: It is not.
-    """
-    java_home = os.environ.get("JAVA_HOME")
-    found = (Path(java_home) / "bin" / "java").exists() if java_home else shutil.which("java") is not None
-    if not found:
-        where = f"JAVA_HOME = {java_home} has no bin/java" if java_home else "JAVA_HOME is not set, no java on the PATH"
-        raise BadInput(f"Spark needs Java 8, 11 or 17, but {where}; run `make setup` and `. .retune/env`")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,7 +186,7 @@ class StageOperator(SparkSubmitOperator):
         experiment = "retune/" + self.dag_id.removeprefix("retune_")
         lease = lease_stage(client, experiment, self.stage, context["run_id"], upstream_run_id, ti.max_tries)
         experiment_id = client.get_run(lease.run_id).info.experiment_id
-        self.mlflow_link = f"{settings.mlflow_ui()}/#/experiments/{experiment_id}/runs/{lease.run_id}"
+        self.mlflow_link = settings.run_page(experiment_id, lease.run_id)
         ti.xcom_push(key=MlflowRunLink().xcom_key, value=self.mlflow_link)
         self.log.info("MLflow run: %s", self.mlflow_link)
         self._leased = None if lease.finished else lease
@@ -209,8 +207,9 @@ class StageOperator(SparkSubmitOperator):
             raise AirflowFailException(
                 f"{self.stage}: not retried, for it would end the same; see the job's last line above"
             ) from error
-        if why := _why_no_java():
-            raise AirflowFailException(f"{self.stage}: {why}") from error
+        # Asked only now, since spark-submits of some vendors know more places where Java may be.
+        if no_java := settings.why_no_java():
+            raise AirflowFailException(f"{self.stage}: {no_java}") from error
         raise AirflowException(f"{self.stage}: the job ended with exit code {'?' if code is None else code}") from error
 
 
@@ -221,18 +220,6 @@ def _get_connection(field: str, name: str) -> Any:
         raise AirflowFailException(
             f"{field} = {name!r}: Airflow has no such connection; add it, or name another"
         ) from error
-
-
-def _why_no_java() -> str | None:
-    """Return what keeps `spark-submit` from finding Java, None if it is there.
-
-    Asked after a failure only: a `spark-submit` of some vendors knows more places than these two.
-    """
-    home = os.environ.get("JAVA_HOME")
-    if shutil.which("java", path=f"{home}/bin" if home else None):
-        return None
-    where = f"JAVA_HOME = {home!r} has no bin/java" if home else "JAVA_HOME is not set, and no java is on PATH"
-    return f"{where}; Spark 3.5 needs Java 8, 11 or 17"
 
 
 def _exit_code(error: AirflowException) -> int | None:

@@ -212,7 +212,9 @@ def test_a_parameter_that_the_form_does_not_have_is_refused_before_anything_is_s
 
 def test_a_job_that_fails_for_want_of_java_says_so_and_is_not_retried(new_try, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
-    with pytest.raises(AirflowFailException, match=r"^ingest: JAVA_HOME = '/nowhere' has no bin/java; "):
+    with pytest.raises(
+        AirflowFailException, match=r"^ingest: Spark needs Java .* JAVA_HOME = /nowhere has no bin/java"
+    ):
         new_try(ANSWERS, "1").execute()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retune.errors import BadInput
-from retune.spark import Slots, hash_of_rows, quote, read_parquet, require_java
+from retune.spark import Slots, hash_of_rows, quote, read_parquet
 
 
 @pytest.mark.parametrize("name", ["plain", "a.b", "c d", "e`f", "``", "größe", "1", "select", 'g"h', "i\\j", "k\nl"])
@@ -71,16 +71,3 @@ def test_upstream_folder_that_is_gone_names_the_way_out(spark, tmp_path):
         BadInput, match=r"gone cannot be read \(.*Path does not exist.*run the stage that wrote it again"
     ):
         read_parquet(spark, str(tmp_path / "gone"))
-
-
-def test_java_home_without_java_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(BadInput, match=r"JAVA_HOME = .* has no bin/java; run `make setup`"):
-        require_java()
-
-
-def test_no_java_at_all_is_named(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput, match="JAVA_HOME is not set, no java on the PATH"):
-        require_java()

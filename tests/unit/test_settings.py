@@ -1,5 +1,6 @@
 """Where state lives, by default and as the environment says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,22 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch, variable):
 )
 def test_a_password_is_not_shown(uri, shown):
     assert settings.without_password(uri) == shown
+
+
+def test_java_is_found_by_java_home_or_else_on_the_path(tmp_path, monkeypatch):
+    java = tmp_path / "bin" / "java"
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert re.search(r"JAVA_HOME = .* has no bin/java; run `make setup`", settings.why_no_java() or "")
+    java.parent.mkdir()
+    java.touch(mode=0o755)
+    assert settings.why_no_java() is None
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "JAVA_HOME is not set, no java on the PATH" in (settings.why_no_java() or "")
+    monkeypatch.setenv("PATH", str(java.parent))
+    assert settings.why_no_java() is None
+
+
+def test_a_run_has_a_page(monkeypatch):
+    monkeypatch.setenv("RETUNE_MLFLOW_UI", "https://mlflow.example.org/")
+    assert settings.run_page("7", "abc").startswith("https://mlflow.example.org/#/experiments/7/runs/abc?")
