@@ -85,10 +85,10 @@ class Stage:
         for name, value in outputs.items():
             self.client.set_tag(self.run_id, OUTPUT + name, value)
 
-    def log_metrics(self, values: dict[str, float]) -> None:
+    def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log `values` in one call."""
         now = int(time.time() * 1000)
-        metrics = [mlflow.entities.Metric(name, float(value), now, 0) for name, value in values.items()]
+        metrics = [mlflow.entities.Metric(name, float(value), now, step) for name, value in values.items()]
         self.client.log_batch(self.run_id, metrics=metrics)
 
     def ensure_current(self) -> None:

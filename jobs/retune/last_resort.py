@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 log = logging.getLogger(__name__)
+_MARKING_S = 8.0  # with the import of MLflow; the driver may hold SQLite's lock, which its end sets free
 
 
 class LastResort:
@@ -31,7 +32,10 @@ class LastResort:
 
     @contextmanager
     def watch(self, run_id: str, limit_s: float) -> Iterator[None]:
-        """Fail the trial `run_id` in MLflow and end this process, by SIGALRM, if the block takes longer than that."""
+        """End this process, by SIGALRM, if the block takes longer than that, and tell MLflow of the trial `run_id`.
+
+        A trial that ran alone is marked FAILED; several are marked as suspects, of which each is to be tried alone.
+        """
         self._say(run_id, limit_s)
         try:
             yield
@@ -63,8 +67,9 @@ def main() -> None:
         try:
             line = said.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
         except Empty:
-            hung, (limit_s, _) = min(limits.items(), key=lambda each: each[1][1])
-            _fail(hung, limit_s)
+            marking = threading.Thread(target=_mark, args=({run: limit_s for run, (limit_s, _) in limits.items()},))
+            marking.start()
+            marking.join(_MARKING_S)
             if os.getppid() == driver:  # else it ended meanwhile, and the number may be another's
                 os.kill(driver, signal.SIGALRM)
             return
@@ -82,19 +87,25 @@ def _listen(said: SimpleQueue[str]) -> None:
     said.put("")  # the driver has ended
 
 
-def _fail(run_id: str, limit_s: float) -> None:
+def _mark(limits: dict[str, float]) -> None:
+    """Fail the one trial that runs; of several, any may be the one that blocks Python, and each is a suspect."""
     from retune import run_tree  # only now: they bring MLflow, which takes seconds
     from retune.tracking import connect
-    from retune.trial_runs import DURATION
+    from retune.trial_runs import DURATION, SUSPECT
 
-    error = f"no end within {limit_s:g} s, and Python itself was blocked, by native code that holds its lock"
     try:
         client: Any = connect()
+        if len(limits) > 1:
+            for run_id in limits:
+                client.set_tag(run_id, SUSPECT, "true")
+            return
+        ((run_id, limit_s),) = limits.items()
+        error = f"no end within {limit_s:g} s, and Python itself was blocked, by native code that holds its lock"
         client.log_metric(run_id, DURATION, limit_s)
         client.set_tag(run_id, run_tree.ERROR, error)
         client.set_terminated(run_id, "FAILED")
     except Exception as failure:  # the driver must be ended all the same
-        log.warning("trial %s could not be marked FAILED: %s", run_id, failure)
+        log.warning("what hung could not be marked in MLflow: %s", failure)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class EarlyStop(Section):
     def _check_one_of(self) -> EarlyStop:
         if (self.trials is None) == (self.function is None):
             raise ValueError("must have either trials or function")
+        if self.function and self.minimum_gain:
+            raise ValueError("minimum_gain goes with trials; a function tells for itself what progress is")
         return self
 
 
@@ -209,9 +211,8 @@ class Search(Section):
         if self.engine == "grid":
             size = grid_size(self.space)
             if size > self.max_grid:
-                raise cross_error(
-                    "search.space", f"{size} settings", f"is a grid of more than max_grid = {self.max_grid} settings"
-                )
+                rule = f"is a grid of more than max_grid = {self.max_grid} settings; search less, or raise it"
+                raise cross_error("search.space", f"{size} settings", rule)
         elif self.max_trials is None:
             raise cross_error("search.max_trials", None, f"max_trials is needed with engine {self.engine}")
         return self

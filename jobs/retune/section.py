@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 _LONGEST_S = 366 * 86400
@@ -37,7 +37,15 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
 ]
 
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+
+def _check_import_path(value: str) -> str:
+    if not re.match(_IMPORT_PATH, value):
+        raise ValueError("must be an import path, package.module:function")
+    return value
+
+
+_IMPORT_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+ImportPath = Annotated[str, AfterValidator(_check_import_path), Field(json_schema_extra={"pattern": _IMPORT_PATH})]
 """A function by its import path, `package.module:function`."""
 
 

@@ -18,6 +18,7 @@ from retune.search.trial import Trial
 from retune.space import Setting, flatten
 
 NUMBER = "retune.trial"
+SUSPECT = "retune.suspect"  # of blocking Python, together with others
 SETTING = "retune.setting"
 BEST = "retune.best"
 KEPT_OUT = "retune.kept_out"
@@ -121,6 +122,11 @@ class TrialRuns:
         self.kill_unfinished()
         ended = {trial.number: trial for trial in read_trials(self._client, self._stage.run)}
         return [ended[number] for number in sorted(ended)]
+
+    def suspects(self) -> frozenset[int]:
+        """Return the numbers of trials that ran together when one of them, nobody knows which, blocked Python."""
+        runs = children(self._client, self._stage.run, "trial")
+        return frozenset(int(run.data.tags[NUMBER]) for run in runs if SUSPECT in run.data.tags)
 
     def kill_unfinished(self) -> None:
         """Mark KILLED what no process works on any more."""

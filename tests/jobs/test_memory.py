@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from retune import last_resort
 from retune.experiment import Experiment
 from retune.handoff import FINGERPRINT, Stage
 from retune.run_tree import Lease, end_stage, lease_stage
@@ -70,6 +71,24 @@ def test_the_next_attempt_goes_on_from_what_ended(client):
     stage = tune(client, "a", experiment())
     try_(stage, 0.1, 0.2).start(2, {"rate": 0.3})
     assert again(stage) == [0.1, 0.2]
+
+
+def test_where_python_was_blocked_a_trial_that_ran_alone_is_failed(client):
+    stage = tune(client, "a", experiment())
+    run_id = try_(stage, 0.1).start(1, {"rate": 0.2})
+    last_resort._mark({run_id: 26.0})
+    tracker = TrialRuns(stage)
+    assert [trial.error is None for trial in tracker.history()] == [True, False]
+    assert tracker.history()[1].error.startswith("no end within 26 s, and Python itself was blocked")
+    assert tracker.suspects() == frozenset()
+
+
+def test_where_python_was_blocked_trials_that_ran_together_are_tried_again_alone(client):
+    stage = tune(client, "a", experiment())
+    tracker = try_(stage, 0.1)
+    last_resort._mark({tracker.start(number, {"rate": 0.2}): 26.0 for number in (1, 2)})
+    assert again(stage) == [0.1]
+    assert TrialRuns(stage).suspects() == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,22 @@ def test_no_more_run_at_once_than_the_plan_says_and_none_beyond_max_trials():
     assert most <= 3
 
 
+def test_a_trial_that_is_to_run_alone_does():
+    beside: dict[int, int] = {}
+    running: set[int] = set()
+
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        running.add(setting["n"])
+        time.sleep(0.02)
+        beside[setting["n"]] = len(running)
+        running.remove(setting["n"])
+        return {"validation_rmse": 1.0}
+
+    search(objective, 7, parallel=2, alone=frozenset({1, 4}))
+    assert (beside[1], beside[4]) == (1, 1)
+    assert max(beside.values()) == 2
+
+
 def test_a_free_place_is_filled_at_once_and_the_engine_knows_all_that_have_ended():
     slow = threading.Event()
 

@@ -2,10 +2,12 @@
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hyperopt import Trials
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.memory_tracker import MemoryTracker
@@ -261,6 +263,15 @@ def test_the_log_tells_progress_and_failures(caplog):
     assert lines[3] == "search stopped: max_trials = 3 reached"
 
 
+def test_the_log_has_the_loss_of_a_trial_that_breaks_a_constraint(caplog):
+    caplog.set_level(logging.INFO, logger=loop.log.name)
+    tracker = MemoryTracker()
+    search(gives([2.0, 1.0]), 2, constraints=[("validation_rmse", "<=", 1.0)], tracker=tracker)
+    line = "1/2  trial 0  validation_rmse 2, but validation_rmse <= 1 does not hold: it is 2  none succeeded yet"
+    assert caplog.records[0].message.startswith(line)
+    assert tracker.progress[0]["trial_validation_rmse"] == 2.0
+
+
 def test_points_are_tried_first_and_told_to_the_engine():
     engine = CountingEngine()
     result = search(gives([5.0] * 10), 4, points=[{"n": 7}, {"n": 8}], engine=engine)
@@ -358,12 +369,12 @@ def test_a_trial_that_breaks_a_constraint_is_never_the_best():
 
     result = search(objective, 3, constraints=[("model_size_mb", "<=", 40.0)])
     assert result.best.number == 1
-    assert result.trials[0].kept_out == "model_size_mb is 60, not <= 40"
+    assert result.trials[0].kept_out == "model_size_mb <= 40 does not hold: it is 60"
 
 
 def test_when_every_trial_is_kept_out_the_reasons_are_told():
-    with pytest.raises(AllTrialsFailed, match=r"none of 2 trials can be the best: 2 × validation_rmse is 2, not"):
-        search(gives([2.0, 2.0]), 2, constraints=[("validation_rmse", "<=", 1.0)])
+    with pytest.raises(AllTrialsFailed, match=r"none of 2 trials .*: 2 × validation_rmse <= 1 does not hold$"):
+        search(gives([2.0, 3.0]), 2, constraints=[("validation_rmse", "<=", 1.0)])
 
 
 def test_too_many_failures_end_the_search_with_their_reasons():
@@ -397,6 +408,31 @@ def test_it_stops_when_a_function_of_hyperopts_form_says_so():
     assert len(result.trials) < 6
 
 
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_a_function_of_hyperopts_form_stops_after_as_many_trials_as_fmin_would(cut):
+    from hyperopt import fmin, hp, rand
+    from hyperopt.early_stop import no_progress_loss
+
+    values = [3.0, 2.0, 2.5, 1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]
+    theirs = Trials()
+    fmin(
+        lambda _: values[len(theirs.trials) - 1],
+        hp.uniform("x", 0, 1),
+        algo=rand.suggest,
+        max_evals=len(values),
+        trials=theirs,
+        early_stop_fn=no_progress_loss(3),
+        show_progressbar=False,
+    )
+    assert 3 < len(theirs.trials) < len(values)
+    tracker = MemoryTracker()
+    if cut:
+        search(gives(values), cut, tracker=tracker)
+    rule = ("m:f", stop_function("m:f", no_progress_loss(3)))
+    ours = search(gives(values), len(values), history=tracker.history(), stop_function=rule)
+    assert len(ours.trials) == len(theirs.trials)
+
+
 def test_a_hung_trial_is_failed_before_the_search_ends():
     tracker = MemoryTracker()
 
@@ -417,9 +453,25 @@ def test_progress_is_reported_trial_by_trial():
 
 
 def test_an_early_stop_function_that_returns_no_pair_is_named():
-    rule = ("m:f", stop_function("m:f", lambda trials: True))
-    with pytest.raises(BadInput, match=r"^search\.early_stop\.function = 'm:f': returned True, not \(stop, args\)"):
+    for returned in (True, "no"):
+        rule = ("m:f", stop_function("m:f", lambda trials, returned=returned: returned))
+        with pytest.raises(BadInput, match=rf"early_stop.function = 'm:f': returned {returned!r}, not "):
+            search(gives([3.0, 2.0]), 2, stop_function=rule)
+
+
+def test_an_early_stop_function_that_fails_is_named():
+    rule = ("m:f", stop_function("m:f", lambda trials: 1 / 0))
+    with pytest.raises(BadInput, match=r"^search\.early_stop\.function = 'm:f': ZeroDivisionError: division by zero"):
         search(gives([3.0, 2.0]), 2, stop_function=rule)
+
+
+def test_an_objective_that_exits_fails_its_trial_only():
+    def objective(setting: Setting, attempt: Attempt) -> dict[str, float]:
+        if setting["n"] == 0:
+            sys.exit(3)
+        return {"validation_rmse": 1.0}
+
+    assert [trial.error for trial in search(objective, 2).trials] == ["SystemExit: 3", None]
 
 
 def test_a_constraint_on_what_nothing_measures_ends_the_search_at_once():

@@ -11,6 +11,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from retune.errors import root_cause
 from retune.experiment import Experiment
 from retune.handoff import PROFILE, Stage
 from retune.metrics import METRICS
@@ -166,8 +167,10 @@ class TaskObjective:
     def _run(self, function: Any, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         try:
             return run_in_tasks(self._spark, function, calls)
-        except Exception:
+        except Exception as error:
             self._lost = min(self._lost + len(calls), self._slots)
+            if "EOFException" in root_cause(error):
+                raise ConnectionError("the Python worker ended: it exited, or was killed, maybe for memory") from error
             raise
 
 

@@ -90,7 +90,7 @@ def try_fold(trial: TaskTrial, parameters: Parameters, fold: int, run_id: str | 
             metrics, model = _measure(trial, open_shared(trial.files), parameters, fold, report)
         keep = search.log_models == "all"
         return Outcome(metrics, model=spell(model, trial.classes) if keep else None)
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         return Outcome({}, error=f"{type(error).__name__}: {error}")
 
 

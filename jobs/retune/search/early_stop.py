@@ -13,23 +13,38 @@ from retune.search.trial import Trial
 def stop_function(name: str, function: Callable[..., Any]) -> Callable[[Sequence[Trial]], bool]:
     """Return a rule that asks `function(trials, *args)`, which gets Hyperopt's `Trials` and its own last `args`.
 
+    It is asked once a trial, however often the rule is, for it may count; of a search that is resumed, from the first
+    trial on.
+
     Raises:
-        BadInput: By the rule: the function, whose import path is `name`, returned no pair.
+        BadInput: By the rule: the function, whose import path is `name`, failed or returned no pair.
     """
-    args: list[Any] = []
+    asked, said = 0, False
+    args: Sequence[Any] = []
 
     def stop(trials: Sequence[Trial]) -> bool:
-        nonlocal args
-        returned = function(_to_hyperopt(trials), *args)
-        if not (isinstance(returned, Sequence) and len(returned) == 2):
-            raise BadInput(
-                f"search.early_stop.function = {name!r}: returned {returned!r}, not (stop, args): whether to stop, and "
-                "the list of arguments of its next call"
-            )
-        said, args = returned
-        return bool(said)
+        nonlocal asked, said, args
+        while not said and asked < len(trials):
+            asked += 1
+            said, args = _ask(name, function, trials[:asked], args)
+        return said
 
     return stop
+
+
+def _ask(
+    name: str, function: Callable[..., Any], trials: Sequence[Trial], args: Sequence[Any]
+) -> tuple[bool, Sequence[Any]]:
+    try:
+        returned = function(_to_hyperopt(trials), *args)
+    except Exception as error:
+        raise BadInput(f"search.early_stop.function = {name!r}: {type(error).__name__}: {error}") from error
+    if not (isinstance(returned, (tuple, list)) and len(returned) == 2):
+        raise BadInput(
+            f"search.early_stop.function = {name!r}: returned {returned!r}, not (stop, args): whether to stop, and "
+            "the list of arguments of its next call"
+        )
+    return bool(returned[0]), returned[1]
 
 
 def _to_hyperopt(trials: Sequence[Trial]) -> Any:

@@ -131,7 +131,7 @@ class _Search:
     def _run(self) -> str:
         while True:
             reason = self._plan.budget.used_up(self.trials, self._plan.metric, self.elapsed_s, len(self._running))
-            if reason is None and len(self._running) < self._plan.parallel:
+            if reason is None and self._has_room():
                 self._launch()
                 continue
             self._report()
@@ -141,10 +141,20 @@ class _Search:
                 self._plan.budget.check_failed(self.trials)
                 return str(reason)
 
-    def _launch(self) -> None:
-        """Start the next trial, if there is time: one that was cut off in the middle before any later one."""
+    def _has_room(self) -> bool:
+        if not self._running:
+            return True
+        at_once = {self._next_number(), *self._running}
+        return len(at_once) <= self._plan.parallel and not at_once & self._plan.alone
+
+    def _next_number(self) -> int:
+        """Return the number of the trial to start next: one that was cut off in the middle before any later one."""
         numbers = range(len(self._ended) + len(self._running) + 1)
-        number = next(n for n in numbers if n not in self._ended and n not in self._running)
+        return next(n for n in numbers if n not in self._ended and n not in self._running)
+
+    def _launch(self) -> None:
+        """Start the next trial, if there is time."""
+        number = self._next_number()
         self._propose(number)
         setting = self._proposed[number]
         self._wait()
@@ -184,6 +194,8 @@ class _Search:
         started = time.monotonic()
         try:
             result: dict[str, float] | BaseException = self._measure(number, setting, first)
+        except SystemExit as error:  # of a user's function, which may end its trial only
+            result = TrialFailed(f"SystemExit: {error}")
         except BaseException as error:  # the search's thread decides what it means
             result = error
         self._outcomes.put(_Outcome(number, result, time.monotonic() - started))
@@ -252,7 +264,8 @@ class _Search:
         trials, budget, name = self.trials, self._plan.budget, f"validation_{self._plan.metric.name}"
         best, elapsed_s = best_of(trials), self.elapsed_s
         progress = {"trials": len(trials), "elapsed_s": elapsed_s, "time_left_s": budget.time_left_s(trials, elapsed_s)}
-        if trial.loss is not None:
+        measured = trial.error is None and name in trial.metrics
+        if measured:
             progress["trial_" + name] = trial.metrics[name]
         if best:
             progress["best_" + name] = best.metrics[name]
@@ -260,7 +273,8 @@ class _Search:
         if trial.error is not None:
             outcome = f"FAILED: {trial.error.splitlines()[0][:300]}"
         else:
-            outcome = trial.kept_out or f"{name} {trial.metrics[name]:.6g}"
+            parts = [f"{name} {trial.metrics[name]:.6g}" if measured else "", trial.kept_out or ""]
+            outcome = ", but ".join(part for part in parts if part)
         so_far = f"best {best.metrics[name]:.6g} (trial {best.number})" if best else "none succeeded yet"
         log.info(
             "%d/%d  trial %d  %s  %s  in %.1f s  elapsed %s  left %s  %s",
@@ -274,7 +288,8 @@ def _why_none(trials: Sequence[Trial]) -> str:
     if len(errors) == len(trials):
         first = errors[0] if errors else "no trial was started"
         return f"all {len(trials)} trials failed; the first error was: {first}"
-    reasons = collect_reasons([trial.kept_out or trial.error or "" for trial in trials])
+    # What a constraint's measure was differs from trial to trial.
+    reasons = collect_reasons([(trial.kept_out or trial.error or "").partition(": it is ")[0] for trial in trials])
     return f"none of {len(trials)} trials can be the best: {reasons}"
 
 

@@ -32,6 +32,7 @@ class Plan:
         constraints: What the best trial must keep.
         parallel: How many trials run side by side.
         thread: Makes the threads they run in; PySpark's own kind takes the caller's Spark properties along.
+        alone: Numbers of trials that no other may run beside.
     """
 
     metric: Metric
@@ -42,6 +43,7 @@ class Plan:
     constraints: Sequence[Constraint] = ()
     parallel: int = 1
     thread: type[threading.Thread] = threading.Thread
+    alone: frozenset[int] = frozenset()
 
 
 def broken_constraint(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
@@ -49,7 +51,7 @@ def broken_constraint(constraints: Sequence[Constraint], metrics: Mapping[str, f
     for measure, relation, bound in constraints:
         value = metrics.get(measure, math.nan)
         if not _RELATIONS[relation](value, bound):
-            return f"{measure} is {value:.6g}, not {relation} {bound:g}"
+            return f"{measure} {relation} {bound:g} does not hold: it is {value:.6g}"
     return None
 
 

@@ -15,7 +15,11 @@ from retune.space import Setting
 
 
 def build_plan(
-    search: Search, points: Sequence[Setting], parallel: int, thread: type[threading.Thread] = threading.Thread
+    search: Search,
+    points: Sequence[Setting],
+    parallel: int,
+    thread: type[threading.Thread] = threading.Thread,
+    alone: frozenset[int] = frozenset(),
 ) -> Plan:
     """Return what a search is to do.
 
@@ -24,6 +28,7 @@ def build_plan(
         points: Settings to try first.
         parallel: How many trials run side by side.
         thread: See `Plan`.
+        alone: See `Plan`.
 
     Raises:
         BadInput: A function that the section names is not there or not allowed.
@@ -50,4 +55,5 @@ def build_plan(
         constraints=[parse_constraint(text) for text in search.constraints],
         parallel=parallel,
         thread=thread,
+        alone=alone,
     )

@@ -62,7 +62,7 @@ def run(stage: Stage) -> None:
                 result = trials.search()
             else:
                 objective = _watched(trials, spark, experiment.search.trial_timeout)
-                plan = _build_plan(stage, earlier, trials.parallel)
+                plan = _build_plan(stage, earlier, trials.parallel, tracker.suspects())
                 result = run_search(engine.result(), objective, tracker, plan, history, earlier.trials)
             sizes = {**trials.sizes, "parallel_trials": trials.parallel, "search_s": time.monotonic() - started}
     stage.ensure_current()
@@ -155,7 +155,7 @@ def _watched(trials: Trials, spark: SparkSession, timeout_s: int | None) -> Obje
     return watched
 
 
-def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int) -> Plan:
+def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int, alone: frozenset[int]) -> Plan:
     experiment, search = stage.experiment, stage.experiment.search
     wanted = [*experiment.points_to_evaluate, *earlier.points]
     points = [point for point in wanted if point not in earlier.known]
@@ -166,7 +166,7 @@ def _build_plan(stage: Stage, earlier: EarlierTrials, parallel: int) -> Plan:
     if search.points_to_evaluate == "champion" and (champion := champion_setting(stage)):
         points.insert(0, champion)
     points = [point for index, point in enumerate(points) if point not in points[:index]]
-    return build_plan(search, points, parallel, thread=InheritableThread)
+    return build_plan(search, points, parallel, InheritableThread, alone)
 
 
 def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
@@ -174,7 +174,7 @@ def _log_result(stage: Stage, result: Result, sizes: dict[str, float]) -> None:
     failed = sum(trial.error is not None for trial in result.trials)
     counts = {"trials": len(result.trials), "failed_trials": failed}
     measured = {name: value for name, value in result.best.metrics.items() if not name.startswith("fold_")}
-    stage.log_metrics({**measured, **sizes, **counts})
+    stage.log_metrics({**measured, **sizes, **counts}, step=len(result.trials))
     stage.client.set_tag(stage.run_id, "retune.stop_reason", result.stop_reason)
     figure = plot_search(result.trials, METRICS[stage.experiment.search.metric])
     stage.client.log_figure(stage.run_id, figure, "search.png")
