@@ -135,6 +135,9 @@ class Experiment(Section):
             searched = parameter_names(self.search.space)
         except ValueError as error:
             raise cross_error("search.space", sorted(self.search.space), str(error)) from error
+        if self.search.trial_timeout and self.search.trial_timeout > self.airflow.stage_timeout:
+            rule = f"is longer than airflow.stage_timeout = {self.airflow.stage_timeout}, which ends the stage first"
+            raise cross_error("search.trial_timeout", self.search.trial_timeout, rule)
         for name, value in self.model.fixed.items():
             if name in searched:
                 raise cross_error(
@@ -206,12 +209,17 @@ class Experiment(Section):
         """The settings that are tried first: the untuned one, if it lies inside the space, and those of the file."""
         if self.search.engine == "grid":
             return []
+        points = [point for point in (self.untuned_setting, *self.search.given_points) if point is not None]
+        return [point for index, point in enumerate(points) if point not in points[:index]]
+
+    @property
+    def untuned_setting(self) -> Setting | None:
+        """The untuned parameters as a setting of the space; None where they lie outside it."""
         untuned = {name: value for name, value in self.model.untuned.items() if name in self.searched}
         try:
-            points = [locate(self.search.space, untuned), *self.search.given_points]
+            return locate(self.search.space, untuned)
         except ValueError:
-            points = self.search.given_points
-        return [point for index, point in enumerate(points) if point not in points[:index]]
+            return None
 
     @property
     def searched(self) -> set[str]:

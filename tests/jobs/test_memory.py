@@ -14,7 +14,7 @@ from retune.experiment import Experiment
 from retune.handoff import FINGERPRINT, Stage
 from retune.run_tree import Lease, end_stage, lease_stage
 from retune.search.trial import Trial
-from retune.stages.tune import _usable_history, hash_of_basis
+from retune.stages.tune import _rounds_of, _usable_history, hash_of_basis
 from retune.stages.warm_start import champion_setting, learn_from_earlier
 from retune.tracking import connect
 from retune.trial_runs import TrialRuns
@@ -71,6 +71,16 @@ def test_the_next_attempt_goes_on_from_what_ended(client):
     stage = tune(client, "a", experiment())
     try_(stage, 0.1, 0.2).start(2, {"rate": 0.3})
     assert again(stage) == [0.1, 0.2]
+
+
+def test_what_retrain_is_told_of_rounds():
+    trial = Trial(0, {"rate": 0.1}, "run", -0.5, {"rounds": 12.4})
+    early = experiment(early_stopping_rounds=5).search
+    assert (_rounds_of(trial, early), _rounds_of(None, early), _rounds_of(trial, experiment().search)) == (
+        "12",
+        "0",
+        "0",
+    )
 
 
 def test_where_python_was_blocked_a_trial_that_ran_alone_is_failed(client):

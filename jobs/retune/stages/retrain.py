@@ -23,8 +23,10 @@ def run(stage: Stage) -> None:
     experiment = stage.experiment
     trainer = load_trainer(experiment.model.trainer)
     best = {**experiment.model.fixed, **flatten(json.loads(stage.output("tune", "best_setting")))}
-    if rounds := int(stage.output("tune", "best_rounds")):
-        best[str(trainer.rounds_parameter)] = rounds
+    untuned = dict(experiment.untuned_parameters)
+    for parameters, output in ((best, "best_rounds"), (untuned, "untuned_rounds")):
+        if rounds := int(stage.output("tune", output)):
+            parameters[str(trainer.rounds_parameter)] = rounds
     with spark_session(f"{experiment.name} retrain") as spark:
         trainer.require(spark)
         with load_placement(trainer.placement).fitting(spark, stage) as fitting:
@@ -32,8 +34,8 @@ def run(stage: Stage) -> None:
             log.info("fitting the best setting: %s", best)
             challenger = fitting.fit(best)
             _log_importances(stage, fitting.importances(challenger))
-            log.info("fitting the untuned setting: %s", experiment.untuned_parameters)
-            untuned_uri = fitting.save(fitting.fit(experiment.untuned_parameters), "untuned")
+            log.info("fitting the untuned setting: %s", untuned)
+            untuned_uri = fitting.save(fitting.fit(untuned), "untuned")
             if experiment.search.log_models == "none":
                 stage.publish(challenger_model=fitting.save(challenger, "challenger"), untuned_model=untuned_uri)
                 return

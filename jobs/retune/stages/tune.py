@@ -43,7 +43,10 @@ _MARGIN_S = 5.0  # for the watchdog, where it can do it, to end the process
 
 
 def run(stage: Stage) -> None:
-    """Publish `best_setting` (JSON), `best_trial` (its run id), `best_rounds` (where its fit stopped early, else 0)."""
+    """Publish `best_setting` (JSON), `best_trial` (its run id), `best_rounds` (where its fit stopped early, else 0).
+
+    And `untuned_rounds`, likewise, of the trial of the untuned setting.
+    """
     trainer = load_trainer(stage.experiment.model.trainer)
     experiment = follow_fits(stage.experiment, trainer)
     stage = replace(stage, experiment=experiment)
@@ -69,13 +72,20 @@ def run(stage: Stage) -> None:
     tracker.kill_unfinished()
     tracker.mark_best(result.best)
     _log_result(stage, result, sizes)
-    # A function of the user's may call something else its rounds.
-    stops_early = experiment.search.early_stopping_rounds and experiment.search.objective is None
+    untuned = next((trial for trial in result.trials if trial.setting == experiment.untuned_setting), None)
     stage.publish(
         best_setting=json.dumps(result.best.setting),
         best_trial=result.best.run_id,
-        best_rounds=str(round(result.best.metrics.get(ROUNDS, 0)) if stops_early else 0),
+        best_rounds=_rounds_of(result.best, experiment.search),
+        untuned_rounds=_rounds_of(untuned, experiment.search),
     )
+
+
+def _rounds_of(trial: Trial | None, search: Search) -> str:
+    """Return where the fit of a trial stopped early; 0 where it did not, or there is none."""
+    # A function of the user's may call something else its rounds.
+    stops_early = search.early_stopping_rounds and search.objective is None
+    return str(round(trial.metrics.get(ROUNDS, 0)) if trial and stops_early else 0)
 
 
 def hash_of_basis(stage: Stage) -> str:
