@@ -143,6 +143,20 @@ def parse_params(text: str) -> TriggerParams:
         raise BadInput("; ".join(f"parameter {mistake}" for mistake in find_mistakes(error, None))) from error
 
 
+def change_engine(experiment: Experiment, engine: str) -> Experiment:
+    """Return the experiment with another engine, by that engine's default algorithm.
+
+    Raises:
+        BadInput: The engine cannot do what the experiment asks for, say for lack of a distribution.
+    """
+    fields = experiment.model_dump()
+    fields["search"] |= {"engine": engine, "algorithm": None, "algorithm_settings": {}}
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise BadInput("; ".join(f"--engine {engine}: {mistake}" for mistake in find_mistakes(error, None))) from error
+
+
 def _compose(path: Path) -> yaml.MappingNode:
     try:
         text = path.read_text(encoding="utf-8")

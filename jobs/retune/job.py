@@ -15,6 +15,7 @@ from pathlib import Path
 
 from retune.errors import RetuneError, SparkLost, one_line
 from retune.experiment_file import parse_params, read_experiment
+from retune.search_section import ENGINES
 from retune.settings import without_password
 from retune.spark import exit_jvm, start_early
 
@@ -36,6 +37,10 @@ def build_parser(stage: str) -> argparse.ArgumentParser:
     else:
         parser.add_argument(
             "--upstream-run-id", required=True, metavar="ID", help="the FINISHED run of the stage before"
+        )
+    if stage == "tune":
+        parser.add_argument(
+            "--engine", choices=tuple(ENGINES), help="goes on with a search that another engine began; needs no new run"
         )
     parser.add_argument("--run-id", metavar="ID", help="the stage's own MLflow run; by default one is made")
     parser.add_argument("--attempt", type=int, default=1, help="which attempt of --run-id this is")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -11,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from retune.errors import Superseded, one_line
 from retune.experiment import Experiment
-from retune.experiment_file import parse_params, read_experiment
+from retune.experiment_file import change_engine, parse_params, read_experiment
 from retune.handoff import lease_after, open_stage
 from retune.report import close_pipeline
 from retune.run_tree import PARENT, STAGES, Lease, end_pipeline, end_stage, lease_stage
@@ -37,8 +38,10 @@ def run_stage(stage: str, args: argparse.Namespace) -> None:
             log.info("%s was FINISHED before; nothing to do", stage)
         else:
             log.info("%s run %s, attempt %d", stage, lease.run_id, lease.attempt)
-            work = import_module(f"retune.stages.{stage}").run
-            work(open_stage(client, stage, lease, resolved, getattr(args, "credentials", None)))
+            opened = open_stage(client, stage, lease, resolved, getattr(args, "credentials", None))
+            if engine := getattr(args, "engine", None):
+                opened = replace(opened, experiment=change_engine(opened.experiment, engine))
+            import_module(f"retune.stages.{stage}").run(opened)
             end_stage(client, lease)
         if stage == STAGES[-1]:
             close_pipeline(client, lease.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from flights import EXPERIMENT, write_flights
 from jobs.conftest import Jobs
 
 from retune.errors import TrialHung
+from retune.experiment_file import change_engine, read_experiment
+from retune.search.engine import build_engine
 
 OWN = '''
 """An objective as users write them, but that its first three calls hang."""
@@ -81,10 +84,14 @@ def test_the_watchdog_ends_what_hangs_and_the_search_goes_on(tmp_path):
     assert statuses(jobs) == [("0", "FAILED"), ("1", "FAILED"), ("2", "FAILED")]
     held = trials(jobs)[2].data
     assert held.tags["retune.error"].startswith("no end within 26 s, and Python itself was blocked")
-    jobs.run("tune", *upstream)
+    jobs.run("tune", *upstream, "--engine", "optuna")  # goes on as well as the engine that began
     assert statuses(jobs) == [("0", "FAILED"), ("1", "FAILED"), ("2", "FAILED"), ("3", "FINISHED")]
     last = trials(jobs)[-1].data
     assert last.metrics["leaves"] == int(last.params["numLeaves"])
+    optuna = build_engine(change_engine(read_experiment(tmp_path / "flights.yaml"), "optuna").search)
+    for number, run in enumerate(trials(jobs)[:3]):
+        optuna.tell(number, json.loads(run.data.tags["retune.setting"]), None)
+    assert json.loads(last.tags["retune.setting"]) == optuna.propose(3)
 
 
 class Server:

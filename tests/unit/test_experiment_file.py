@@ -8,14 +8,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.experiments import GOOD, build_experiment, write_experiment
+from unit.experiments import GOOD, SEARCH, build_experiment, write_experiment
 from unit.strategies import spaces
 
 from retune import settings
 from retune.data_section import FileData
 from retune.errors import BadInput
 from retune.experiment import Experiment, TriggerParams
-from retune.experiment_file import _Loader, parse_params, read_experiment
+from retune.experiment_file import _Loader, change_engine, parse_params, read_experiment
 from retune.mistakes import ExperimentError
 
 LEARNING_RATE = "{type: loguniform, low: 0.01, high: 0.3}"
@@ -356,6 +356,18 @@ def test_a_data_path_replaces_a_scikit_learn_data_set(tmp_path):
 def test_params_that_break_a_rule_are_refused(text, message):
     with pytest.raises(BadInput, match=message):
         parse_params(text)
+
+
+def test_another_engine_takes_over_with_its_default_algorithm():
+    search = change_engine(build_experiment(search=SEARCH | {"algorithm": "rand"}), "optuna").search
+    assert (search.engine, search.algorithm_name) == ("optuna", "tpe")
+    assert search.space == build_experiment().search.space
+
+
+def test_another_engine_that_lacks_a_distribution_is_refused():
+    space = {"numLeaves": {"type": "qnormal", "mean": 10, "std": 2, "q": 1}}
+    with pytest.raises(BadInput, match=r"^--engine optuna: search.space.numLeaves = .*: engine optuna has no qnormal"):
+        change_engine(build_experiment(search=SEARCH | {"space": space}), "optuna")
 
 
 @pytest.mark.parametrize("path", sorted(settings.experiments_folder().glob("*.yaml")), ids=lambda path: path.stem)

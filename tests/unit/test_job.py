@@ -36,7 +36,15 @@ def test_ingest_takes_all_that_airflow_gives_it():
 @pytest.mark.parametrize("stage", LATER)
 def test_a_later_stage_takes_an_upstream_run(stage):
     args = build_parser(stage).parse_args(["--upstream-run-id", "up", "--run-id", "own", "--attempt", "2"])
-    assert vars(args) == {"upstream_run_id": "up", "run_id": "own", "attempt": 2}
+    own = {"engine": None} if stage == "tune" else {}
+    assert vars(args) == {"upstream_run_id": "up", "run_id": "own", "attempt": 2, **own}
+
+
+def test_tune_takes_another_engine_of_those_there_are():
+    parser = build_parser("tune")
+    assert parser.parse_args(["--upstream-run-id", "up", "--engine", "optuna"]).engine == "optuna"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--upstream-run-id", "up", "--engine", "optune"])
 
 
 @pytest.mark.parametrize(
